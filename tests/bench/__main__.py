@@ -1,0 +1,133 @@
+"""The benchmark's command line: ``python -m tests.bench``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from rich.console import Console
+
+from penstock.errors import PenstockError
+from tests.bench import brokers, machine, profiling, report, results, rivals
+from tests.bench.experiments import Bench
+from tests.bench.lineup import ENTRANTS
+from tests.bench.measures import RIVALS, Experiment, chosen
+from tests.bench.processes import EntrantError
+
+#: --quick: this fraction of the messages, one round.
+_QUICK = 4
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is asked for; 0 when every entrant answered."""
+    asked = _parser().parse_args(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    if asked.render:
+        report.PAGE.write_text(report.page(results.load()))
+        return 0
+    if set(asked.who) & set(RIVALS):
+        rivals.ensure_installed()
+    measured, failed = {}, 0
+    for series in asked.brokers:
+        try:
+            with brokers.running(series, dict(asked.broker_url)) as broker:
+                console.print(f"RabbitMQ {broker.version}")
+                gathered, failures = _run(Bench(broker.url, _profiler(asked)), asked, console)
+        except PenstockError as error:
+            console.print(f"[red]RabbitMQ {series}: {error}[/]")
+            failed += 1
+            continue
+        measured[broker.series] = gathered.medians()
+        failed += failures
+    report.show(console, measured)
+    if asked.write or _whole(asked):
+        _write(measured)
+    return 1 if failed else 0
+
+
+def _run(bench: Bench, asked: argparse.Namespace, console: Console) -> tuple[results.Gathered, int]:
+    gathered, failures = results.Gathered(), 0
+    for experiment in _experiments(asked):
+        for turn, who in turns(experiment, asked.who):
+            try:
+                answer = bench.run(ENTRANTS[who], experiment)
+            except EntrantError as error:
+                console.print(f"  [red]{experiment.name} {who}: {error}[/]")
+                failures += 1
+                continue
+            gathered.add(experiment, who, answer)
+            figures = ", ".join(f"{name} {value:,.2f}" for name, value in answer.items())
+            console.print(f"  {experiment.name} {who} {turn + 1}: {figures}", highlight=False)
+    return gathered, failures
+
+
+def turns(experiment: Experiment, who: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """The rounds of *experiment*: in each, everyone of *who* that has one left, so that drift meets all alike."""
+    for turn in range(max(experiment.rounds, experiment.rival_rounds)):
+        for entrant in experiment.who:
+            if entrant in who and turn < experiment.rounds_of(entrant):
+                yield turn, entrant
+
+
+def _experiments(asked: argparse.Namespace) -> Iterator[Experiment]:
+    for experiment in chosen(asked.only):
+        rounds = asked.rounds or (1 if asked.quick or asked.profile else 0)
+        if rounds:
+            experiment = replace(experiment, rounds=rounds, rival_rounds=rounds)
+        yield replace(experiment, count=experiment.count // _QUICK) if asked.quick else experiment
+
+
+def _profiler(asked: argparse.Namespace) -> profiling.Profiler:
+    return profiling.of(asked.profile)
+
+
+def _whole(asked: argparse.Namespace) -> bool:
+    return not (asked.only or asked.quick or asked.profile or set(asked.who) != set(ENTRANTS))
+
+
+def _write(measured: dict[str, results.Figures]) -> None:
+    kept = results.load()["brokers"] if results.FILE.exists() else {}
+    for series, figures in measured.items():
+        kept[series] = {**kept.get(series, {}), **figures}
+    written = results.document(machine.machine(), machine.versions(), dict(sorted(kept.items())))
+    results.save(written)
+    report.PAGE.write_text(report.page(written))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _entrants(text: str) -> tuple[str, ...]:
+    if unknown := set(_names(text)) - set(ENTRANTS):
+        raise argparse.ArgumentTypeError(f"no entrant {', '.join(sorted(unknown))}; there are {', '.join(ENTRANTS)}")
+    return _names(text)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    series, separator, url = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError("expected SERIES=URL, such as 3.10=amqp://guest:guest@127.0.0.1:5672/")
+    return series, url
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--only", type=_names, default=(), metavar="MEASURE,…", help="these measures only")
+    parser.add_argument("--who", type=_entrants, default=tuple(ENTRANTS), metavar="WHO,…", help="these entrants only")
+    parser.add_argument("--brokers", type=_names, default=brokers.KNOWN, metavar="3.10,4.3", help="these brokers only")
+    parser.add_argument(
+        "--broker-url", type=_pair, action="append", default=[], metavar="SERIES=URL", help="use a broker that runs"
+    )
+    parser.add_argument("--rounds", type=int, default=0, help="so many rounds for everyone")
+    parser.add_argument("--quick", action="store_true", help="one round with a quarter of the messages")
+    parser.add_argument("--profile", choices=profiling.KINDS, nargs="?", const="stacks", help=profiling.HELP)
+    parser.add_argument("--write", action="store_true", help="write a partial run into the results too")
+    parser.add_argument("--render", action="store_true", help="only write docs/benchmarks.md again from the results")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""The brokers to run on: private nodes of the host's RabbitMQ and of newer ones, or any that run already."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from penstock.errors import BrokerError
+from penstock.testing.broker_node import PrivateBroker
+from tests.bench import queues
+from tests.bench.lineup import SCRATCH
+
+#: What Debian 12 has.
+HOST_SERIES = "3.10"
+KNOWN = (HOST_SERIES, "4.3")
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A broker that runs. *series* is what results are filed under, such as ``4.3``."""
+
+    url: str
+    version: str
+
+    @property
+    def series(self) -> str:
+        return ".".join(self.version.split(".")[:2])
+
+
+@contextlib.contextmanager
+def running(series: str, urls: Mapping[str, str]) -> Iterator[Broker]:
+    """A broker of *series*: the one at ``urls[series]`` if there is one, else a private node for the time being."""
+    if series in urls:
+        yield Broker(urls[series], queues.server_version(urls[series]))
+        return
+    with PrivateBroker(SCRATCH / f"node-{series}", _installation(series)) as node:
+        yield Broker(node.amqp_url, node.version)
+
+
+def _installation(series: str) -> str:
+    if series != HOST_SERIES:
+        raise BrokerError(f"no RabbitMQ {series} here; hand one over with --broker-url {series}=URL")
+    return "host"

@@ -1,0 +1,109 @@
+"""Carries out one experiment with one entrant: prepares the queue, runs the processes, checks that the jobs add up."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.bench import queues
+from tests.bench.entrants.common import WARM_UP
+from tests.bench.lineup import Entrant
+from tests.bench.measures import Experiment, Shape
+from tests.bench.processes import EntrantError, Running, started, wait_until
+
+Figures = dict[str, float]
+
+#: How long an idle worker settles before its memory is read (seconds).
+_SETTLE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One broker to run on. *profiled* turns an entrant's command into one that is profiled."""
+
+    url: str
+    profiled: Callable[[Entrant, str, list[str]], list[str]] = lambda _entrant, _role, command: command
+
+    def run(self, entrant: Entrant, experiment: Experiment) -> Figures:
+        """Let *entrant* play *experiment* once. Raises `EntrantError`."""
+        queues.delete(self.url, entrant.queue)
+        try:
+            return _SHAPES[experiment.shape](self, entrant, experiment)
+        finally:
+            with contextlib.suppress(EntrantError):
+                queues.delete(self.url, entrant.queue)
+
+    def _play(self, entrant: Entrant, role: str, count: int) -> Figures:
+        command = self.profiled(entrant, role, entrant.command(role, count))
+        with started(entrant, command, self.url, role) as running:
+            return running.answer()
+
+    def publish(self, entrant: Entrant, experiment: Experiment) -> Figures:
+        figures = self._play(entrant, experiment.name, experiment.count)
+        self._expect(entrant, lambda ready: 0 <= experiment.count - ready < 16, f"{experiment.count} messages")
+        return figures
+
+    def work(self, entrant: Entrant, experiment: Experiment) -> Figures:
+        self._play(entrant, "seed", 1)
+        queues.multiply(self.url, entrant.queue, experiment.count)
+        return self._worked(entrant, experiment)
+
+    def filled(self, entrant: Entrant, experiment: Experiment) -> Figures:
+        self._play(entrant, f"fill_{experiment.name}", experiment.count)
+        return self._worked(entrant, experiment)
+
+    def _worked(self, entrant: Entrant, experiment: Experiment) -> Figures:
+        figures = self._play(entrant, experiment.name, experiment.count)
+        self._expect(entrant, lambda ready: ready == 0, "an empty queue")
+        return figures
+
+    def latency(self, entrant: Entrant, experiment: Experiment) -> Figures:
+        count = str(experiment.count + WARM_UP)
+        worker = entrant.command("latency_worker", int(count))
+        publisher = entrant.command("latency_publisher", int(count))
+        with started(entrant, worker, self.url, "latency_worker") as working:
+            self._consuming(entrant)
+            with started(entrant, publisher, self.url, "latency_publisher") as publishing:
+                publishing.answer()
+            return working.answer()
+
+    def idle(self, entrant: Entrant, _experiment: Experiment) -> Figures:
+        self._play(entrant, "seed", 1)
+        queues.purge(self.url, entrant.queue)
+        with started(entrant, [entrant.python, *entrant.idle], self.url, "idle") as running:
+            self._consuming(entrant)
+            time.sleep(_SETTLE)
+            return {"pss_mb": _alive(running).pss_mb()}
+
+    def _consuming(self, entrant: Entrant) -> None:
+        def consuming() -> bool:
+            depth = queues.depth(self.url, entrant.queue)
+            return depth is not None and depth.consumers > 0
+
+        wait_until(consuming, f"{entrant.who}: no consumer")
+
+    def _expect(self, entrant: Entrant, right: Callable[[int], bool], what: str) -> None:
+        """Check what is left: a client that lost or never acked messages has no figure."""
+
+        def settled() -> bool:
+            depth = queues.depth(self.url, entrant.queue)
+            return depth is not None and right(depth.ready)
+
+        wait_until(settled, f"{entrant.who}: expected {what}, there are {queues.depth(self.url, entrant.queue)}", 5.0)
+
+
+def _alive(running: Running) -> Running:
+    if running.process.poll() is not None:
+        raise EntrantError(f"the idle worker ended, see {running.log}")
+    return running
+
+
+_SHAPES: dict[Shape, Callable[[Bench, Entrant, Experiment], Figures]] = {
+    Shape.PUBLISH: Bench.publish,
+    Shape.WORK: Bench.work,
+    Shape.FILLED: Bench.filled,
+    Shape.LATENCY: Bench.latency,
+    Shape.IDLE: Bench.idle,
+}

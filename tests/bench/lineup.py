@@ -1,0 +1,86 @@
+"""Who runs: each entrant's program, the environment it runs in, the queue it uses, and its idle worker's command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+#: What the benchmark makes for itself: the rivals' environment, logs, profiles, the C program.
+SCRATCH = ROOT / ".penstock" / "bench"
+RIVALS_PYTHON = ROOT / ".penstock" / "bench-venv" / "bin" / "python"
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """One who runs. *idle* are the arguments to Python that start the worker a user would start;
+    *settings* are added to the environment.
+    """
+
+    who: str
+    module: str
+    queue: str
+    idle: tuple[str, ...] = ()
+    rival: bool = False
+    settings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def python(self) -> str:
+        """The interpreter of the environment the entrant belongs to."""
+        return str(RIVALS_PYTHON) if self.rival else sys.executable
+
+    def command(self, role: str, count: int) -> list[str]:
+        """What to run for *role*."""
+        return [self.python, "-m", self.module, role, str(count)]
+
+    def environment(self, url: str) -> dict[str, str]:
+        """The environment to run in; the broker's URL is in it."""
+        return {**os.environ, **dict(self.settings), "BENCH_URL": url, "RABBITMQ_URL": url, "PYTHONPATH": str(ROOT)}
+
+
+_E = "tests.bench.entrants."
+
+ENTRANTS = {
+    entrant.who: entrant
+    for entrant in (
+        Entrant(
+            "penstock",
+            _E + "penstock_",
+            "jobs.bench",
+            idle=("-m", "penstock", "worker", _E + "penstock_:build"),
+        ),
+        Entrant("pika", _E + "pika_bare", "bench.pika", idle=("-m", _E + "pika_bare", "latency_worker", "1000000000")),
+        Entrant("c", _E + "c_ceiling", "bench.c"),
+        Entrant(
+            "celery",
+            _E + "celery_",
+            "bench.celery",
+            idle=("-m", "celery", "-A", _E + "celery_", "worker", "--pool=solo", "--loglevel=ERROR"),
+            rival=True,
+        ),
+        Entrant(
+            "dramatiq",
+            _E + "dramatiq_",
+            "bench.dramatiq",
+            idle=("-m", "dramatiq", _E + "dramatiq_", "--processes", "1", "--threads", "8"),
+            rival=True,
+            settings=(("dramatiq_queue_prefetch", "256"),),
+        ),
+        Entrant(
+            "taskiq",
+            _E + "taskiq_",
+            "bench.taskiq",
+            idle=("-m", "taskiq", "worker", _E + "taskiq_:broker", "--workers", "1"),
+            rival=True,
+        ),
+        Entrant(
+            "faststream",
+            _E + "faststream_",
+            "bench.faststream",
+            idle=("-m", "faststream", "run", _E + "faststream_:app"),
+            rival=True,
+        ),
+    )
+}

@@ -1,0 +1,50 @@
+"""Says what the figures were measured on: the machine, and the version of everything that took part."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.bench.lineup import RIVALS_PYTHON
+
+_OURS = ("penstock", "pika", "uvloop", "orjson", "pydantic")
+_RIVALS = ("celery", "kombu", "dramatiq", "taskiq", "taskiq-aio-pika", "faststream", "aio-pika")
+_ASK = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
+
+
+def machine() -> dict[str, str | int]:
+    """Processor, cores, memory and operating system."""
+    return {
+        "processor": _field("/proc/cpuinfo", r"model name\s*: (.*)") or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(int(_field("/proc/meminfo", r"MemTotal:\s*(\d+)") or 0) * 1024 / 1e9),
+        "system": _field("/etc/os-release", r'PRETTY_NAME="(.*)"') or platform.system(),
+        "kernel": platform.release(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that took part, as installed."""
+    found = {"python": platform.python_version(), **_installed(sys.executable, _OURS)}
+    if RIVALS_PYTHON.exists():
+        found |= _installed(str(RIVALS_PYTHON), _RIVALS)
+    return found
+
+
+def _installed(python: str, packages: tuple[str, ...]) -> dict[str, str]:
+    done = subprocess.run([python, "-c", _ASK, *packages], capture_output=True, text=True, check=True, timeout=30)
+    answer: dict[str, str] = json.loads(done.stdout)
+    return answer
+
+
+def _field(file: str, pattern: str) -> str:
+    try:
+        found = re.search(pattern, Path(file).read_text())
+    except OSError:
+        return ""
+    return found[1].strip() if found else ""

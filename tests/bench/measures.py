@@ -1,0 +1,151 @@
+"""What is measured: the experiments, how many messages each moves, who takes part, and the figures it yields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+RIVALS = ("celery", "dramatiq", "taskiq", "faststream")
+
+
+class Shape(Enum):
+    """How an experiment is carried out."""
+
+    PUBLISH = "publish"
+    WORK = "work"
+    FILLED = "filled"
+    LATENCY = "latency"
+    IDLE = "idle"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A figure in the results. *yielded* is its name in an entrant's answer."""
+
+    name: str
+    title: str
+    unit: str
+    yielded: str = "rate"
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One way of running entrants; its *name* is the role they play. *count* is messages or jobs, the same for all."""
+
+    name: str
+    shape: Shape
+    count: int
+    who: tuple[str, ...]
+    measures: tuple[Measure, ...]
+    rounds: int = 3
+    rival_rounds: int = 2
+
+    def rounds_of(self, who: str) -> int:
+        """How many rounds *who* runs; the figure is the median of them."""
+        return self.rival_rounds if who in RIVALS else self.rounds
+
+
+def _rate(name: str, title: str) -> tuple[Measure, ...]:
+    return (Measure(name, title, "/s"),)
+
+
+EXPERIMENTS = (
+    Experiment(
+        "publish_async",
+        Shape.PUBLISH,
+        20_000,
+        ("c", "pika", "penstock", *RIVALS),
+        _rate("publish_async", "publish, pipelined"),
+        rounds=5,
+    ),
+    Experiment(
+        "publish_many",
+        Shape.PUBLISH,
+        20_000,
+        ("pika", "penstock"),
+        _rate("publish_many", "publish, pipelined from a thread"),
+        rounds=5,
+    ),
+    Experiment(
+        "publish_1_thread",
+        Shape.PUBLISH,
+        4_000,
+        ("pika", "penstock", "celery", "dramatiq"),
+        _rate("publish_1_thread", "publish, one thread, one by one"),
+    ),
+    Experiment(
+        "publish_16_threads",
+        Shape.PUBLISH,
+        8_000,
+        ("pika", "penstock", "celery", "dramatiq"),
+        _rate("publish_16_threads", "publish, 16 threads, one by one"),
+    ),
+    Experiment(
+        "work_async",
+        Shape.WORK,
+        20_000,
+        ("c", "pika", "penstock", *RIVALS),
+        _rate("work_async", "work, jobs on the loop"),
+        rounds=5,
+    ),
+    Experiment(
+        "work_thread",
+        Shape.WORK,
+        10_000,
+        ("penstock", *RIVALS),
+        _rate("work_thread", "work, jobs in threads"),
+    ),
+    Experiment(
+        "latency",
+        Shape.LATENCY,
+        1_500,
+        ("pika", "penstock", *RIVALS),
+        (
+            Measure("latency_p50_ms", "publish to handler at 200/s, median", "ms", "p50_ms"),
+            Measure("latency_p99_ms", "publish to handler at 200/s, 99 %", "ms", "p99_ms"),
+        ),
+        rounds=3,
+    ),
+    Experiment(
+        "idle",
+        Shape.IDLE,
+        0,
+        ("pika", "penstock", *RIVALS),
+        (Measure("idle_mb", "idle worker, PSS", "MB", "pss_mb"),),
+        rounds=1,
+        rival_rounds=1,
+    ),
+    Experiment(
+        "slots",
+        Shape.FILLED,
+        4_000,
+        ("penstock",),
+        (Measure("slots_busy_percent", "16 slots of unequal jobs, busy", "%", "busy_percent"),),
+    ),
+    Experiment(
+        "drain",
+        Shape.WORK,
+        100_000,
+        ("penstock",),
+        (
+            Measure("drain_first_tenth", "100,000 drained, first tenth", "/s", "first_tenth"),
+            Measure("drain_last_tenth", "100,000 drained, last tenth", "/s", "last_tenth"),
+            Measure("drain_growth_mb", "memory grown meanwhile", "MB", "growth_mb"),
+        ),
+        rounds=1,
+    ),
+)
+
+MEASURES = {measure.name: measure for experiment in EXPERIMENTS for measure in experiment.measures}
+
+
+def chosen(names: tuple[str, ...]) -> tuple[Experiment, ...]:
+    """The experiments called by *names*, their own or a measure's; all when empty. Raises `ValueError` on others."""
+    known = {experiment.name for experiment in EXPERIMENTS} | set(MEASURES)
+    if unknown := sorted(set(names) - known):
+        raise ValueError(f"no measure {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+    return tuple(
+        experiment
+        for experiment in EXPERIMENTS
+        if not names or {experiment.name, *(measure.name for measure in experiment.measures)} & set(names)
+    )

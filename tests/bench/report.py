@@ -1,0 +1,126 @@
+"""Shows results: one table on the terminal, and the page of the documentation, both from the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.measures import MEASURES, RIVALS
+from tests.bench.targets import Figures, Verdict, number, ratio, verdicts
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
+
+#: The columns, in order.
+WHO = ("penstock", "pika", "c", *RIVALS)
+
+
+def cells(figures: Figures, measure: str) -> Iterator[str]:
+    """One measure's row: Penstock's figure, then each other's with how many times as much Penstock did."""
+    for who in WHO:
+        figure = figures.get(measure, {}).get(who)
+        if figure is None:
+            yield ""
+        elif who == "penstock" or (times := ratio(figures, measure, who)) is None:
+            yield number(figure)
+        else:
+            yield f"{number(figure)} ({times:.2f}×)"
+
+
+def rows(figures: Figures) -> Iterator[tuple[str, ...]]:
+    """Every measured measure's row, title and unit first."""
+    for measure in MEASURES.values():
+        if measure.name in figures:
+            yield f"{measure.title} ({measure.unit})", *cells(figures, measure.name)
+
+
+def show(console: Console, brokers: Mapping[str, Figures]) -> None:
+    """Print one table: figures per broker, then what they had to reach."""
+    table = Table("RabbitMQ", "measure", *WHO, title="Penstock's figure / another's in brackets")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for broker, figures in brokers.items():
+        for row in rows(figures):
+            table.add_row(broker, *row)
+        table.add_section()
+    console.print(table)
+    judged = [(broker, verdict) for broker, figures in brokers.items() for verdict in verdicts(broker, figures)]
+    if judged:
+        console.print(_judged(judged))
+
+
+def _judged(judged: list[tuple[str, Verdict]]) -> Table:
+    table = Table("RabbitMQ", "measure", "target", "is", "")
+    for broker, verdict in judged:
+        mark = "[green]reached[/]" if verdict.reached else "[red]missed[/]"
+        table.add_row(broker, MEASURES[verdict.target.measure].title, verdict.goal(), verdict.text(), mark)
+    return table
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """The documentation page for *results*."""
+    parts = [_INTRODUCTION, _setting(results["machine"], results["versions"])]
+    for broker, figures in results["brokers"].items():
+        parts += [f"## RabbitMQ {broker}", _figures_table(figures), _targets_table(broker, figures)]
+    return "\n\n".join([*parts, _METHOD]) + "\n"
+
+
+def _setting(machine: Mapping[str, Any], versions: Mapping[str, str]) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return (
+        f"Machine: {machine['processor']}, {machine['cores']} cores shared by broker and clients, "
+        f"{machine['memory_gb']} GB, {machine['system']}, kernel {machine['kernel']}.\n\nVersions: {packages}."
+    )
+
+
+def _figures_table(figures: Figures) -> str:
+    return _markdown(("measure", *WHO), rows(figures))
+
+
+def _targets_table(broker: str, figures: Figures) -> str:
+    def row(verdict: Verdict) -> tuple[str, ...]:
+        title = MEASURES[verdict.target.measure].title
+        return title, verdict.goal(), verdict.text(), "reached" if verdict.reached else "**missed**"
+
+    return _markdown(("measure", "target", "is", ""), map(row, verdicts(broker, figures)))
+
+
+def _markdown(head: tuple[str, ...], body: Iterator[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+_INTRODUCTION = """\
+# Benchmarks
+
+*Written by `make bench` from `tests/bench/results.json`; edit neither by hand.*
+
+Penstock beside Pika alone (the driver under it), a C client (the broker's ceiling) and four libraries for background
+jobs. Absolute figures belong to the machine and the hour; what counts are the ratios, in brackets: Penstock's figure
+divided by the other's, taken in the same run.
+
+Repeat it with `make bench`, or a part of it with `.venv/bin/python -m tests.bench --only work_async --brokers 3.10`."""
+
+_METHOD = """\
+## How it is measured
+
+- Every broker is a private single node; queues are quorum queues, messages persistent, publishes confirmed, a job's
+  arguments 200 bytes of JSON; the same number of messages for everyone; one process each; every asyncio entrant runs
+  on uvloop; no result back ends.
+- Entrants take turns, round by round; the figure is the median of the rounds.
+- *publish*: from the first publish until the last confirm. Pipelined means up to 1,000 unconfirmed; Celery and
+  Dramatiq have no such call, so there they run 16 threads. *One by one*: each confirmed before the next; Penstock's
+  16 threads share one `Publisher`, the others' have a connection each.
+- *work*: from the first to the last finished of the queued jobs, each one's message copied from one that the entrant's
+  own client published. Penstock's handlers have typed arguments, a deadline, middleware and a metrics subscriber; Pika
+  has a task and an ack per job and nothing else. After each run the queue must be empty: who has not acked has no
+  figure.
+- *publish to handler*: 200 jobs a second from a second process, read on the machine's monotonic clock, the first
+  second left out.
+- *idle worker*: proportional set size of the process tree that the entrant's own command starts, 5 s after it consumes,
+  byte code compiled.
+- *slots busy*: time that handlers ran divided by time × slots, jobs of 0 to 20 ms.
+- *C*: librabbitmq, acks one by one."""
