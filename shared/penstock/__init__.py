@@ -1,0 +1,106 @@
+"""Penstock: background jobs on RabbitMQ. Everything public is here; what is not listed may change without notice."""
+
+from typing import TYPE_CHECKING
+
+from penstock.errors import (
+    AccessRefused,
+    BrokerError,
+    ConfigError,
+    ConnectionLost,
+    DecodeError,
+    JobCrashed,
+    JobTimeout,
+    MessageError,
+    Nacked,
+    PenstockError,
+    PublishError,
+    PublishManyError,
+    RegistrationError,
+    Reject,
+    Retry,
+    SchemaError,
+    Signal,
+    Snooze,
+    TooLarge,
+    TopologyMismatch,
+    Unconfirmed,
+    UnknownKind,
+    Unroutable,
+    UsageError,
+)
+from penstock.events import Event, Events
+from penstock.handlers import Handler, Handlers
+from penstock.job import Job, JobKind, NewJob, Receipt
+from penstock.middleware import Middleware, Next
+from penstock.outcome import Cancelled, Dead, DeadReason, Done, Expired, Failure, Outcome, Released, Retried, Snoozed
+from penstock.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from penstock.publisher import AsyncPublisher, Publisher
+    from penstock.worker import Worker
+
+__version__ = "0.1.0"
+
+#: Loaded when first used: they bring asyncio and more, which a module that only declares kinds never needs.
+_LAZY = {"AsyncPublisher": "penstock.publisher", "Publisher": "penstock.publisher", "Worker": "penstock.worker"}
+
+__all__ = [
+    "AccessRefused",
+    "AsyncPublisher",
+    "BrokerError",
+    "Cancelled",
+    "ConfigError",
+    "ConnectionLost",
+    "Dead",
+    "DeadReason",
+    "DecodeError",
+    "Done",
+    "Event",
+    "Events",
+    "Expired",
+    "Failure",
+    "Handler",
+    "Handlers",
+    "Job",
+    "JobCrashed",
+    "JobKind",
+    "JobTimeout",
+    "MessageError",
+    "Middleware",
+    "Nacked",
+    "NewJob",
+    "Next",
+    "Outcome",
+    "PenstockError",
+    "PublishError",
+    "PublishManyError",
+    "Publisher",
+    "Receipt",
+    "RegistrationError",
+    "Reject",
+    "Released",
+    "Retried",
+    "Retry",
+    "RetryPolicy",
+    "SchemaError",
+    "Signal",
+    "Snooze",
+    "Snoozed",
+    "TooLarge",
+    "TopologyMismatch",
+    "Unconfirmed",
+    "UnknownKind",
+    "Unroutable",
+    "UsageError",
+    "Worker",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'penstock' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value

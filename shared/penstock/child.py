@@ -1,0 +1,76 @@
+"""The program of a child process: rebuild the handlers, then run one delivery after another for the worker."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import resource
+import signal
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from penstock import factory, logs
+from penstock.clock import SystemClock
+from penstock.events import Events
+from penstock.execution import Execution
+from penstock.runners import wire
+from penstock.runners.in_process import calls
+from penstock.settings import Settings
+from penstock.worker import Worker
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """``python -m penstock.child MODULE:FACTORY FD``: serve the worker at the other end of *FD* until it hangs up."""
+    target, fd = sys.argv[1:]
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logs.setup(Settings.load())
+    asyncio.run(_serve(target, socket.socket(fileno=int(fd))))
+
+
+async def _serve(target: str, pipe: socket.socket) -> None:
+    reader, writer = await asyncio.open_connection(sock=pipe)
+    async with factory.opened(target) as worker:
+        with ThreadPoolExecutor(1, "handler") as threads:
+            execution = _execution(worker, threads)
+            writer.write(wire.frame({"ready": True}))
+            await _loop(execution, reader, writer)
+
+
+async def _loop(execution: Execution, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One delivery at a time. When the worker hangs up, nobody waits for the answer: end at once."""
+    while True:
+        try:
+            values = await wire.read(reader)
+        except asyncio.IncompleteReadError:
+            os._exit(0)
+        delivery, memory = wire.unpack_delivery(values)
+        _cap(memory)
+        outcome = await execution.run(delivery)
+        writer.write(wire.frame(wire.pack_outcome(outcome)))
+        await writer.drain()
+
+
+def _execution(worker: Worker, threads: ThreadPoolExecutor) -> Execution:
+    run = calls(worker.handlers, worker.middleware, threads)
+    return Execution(worker.handlers, run, worker.limits, SystemClock(), Events())
+
+
+def _cap(memory: int | None) -> None:
+    """Let the process address at most *memory* bytes during this run (soft limit, so the next run can differ)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (hard if memory is None else memory, hard))
+
+
+def _die_with_parent() -> None:
+    """On Linux, be killed when the worker is: a SIGKILLed worker cannot tell its children."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

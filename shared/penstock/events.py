@@ -1,0 +1,162 @@
+"""What happens inside, as typed events: logs, metrics and traces are subscribers and nothing more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from penstock.outcome import Outcome
+
+
+@dataclass(slots=True, eq=False)
+class JobStarted:
+    """A handler is about to run. *wait* is seconds since the job was first published or due, if known."""
+
+    id: str
+    kind: str
+    queue: str
+    attempt: int
+    wait: float | None
+
+
+@dataclass(slots=True, eq=False)
+class JobFinished:
+    """A delivery was judged. *run* is the seconds its handler took (0 when none ran)."""
+
+    id: str
+    kind: str
+    queue: str
+    attempt: int
+    outcome: Outcome
+    run: float
+
+
+@dataclass(slots=True, eq=False)
+class Published:
+    """A publish was answered: *result* is ``confirmed`` or the name of the error's class in lower case."""
+
+    kind: str
+    result: str
+    seconds: float
+
+
+@dataclass(slots=True, eq=False)
+class LinkOpened:
+    """A connection stands."""
+
+    name: str
+
+
+@dataclass(slots=True, eq=False)
+class LinkLost:
+    """A connection ended against our will."""
+
+    name: str
+    reason: str
+
+
+@dataclass(slots=True, eq=False)
+class ConnectFailed:
+    """A try to connect failed; the next follows after *delay* seconds."""
+
+    name: str
+    reason: str
+    attempt: int
+    delay: float
+
+
+@dataclass(slots=True, eq=False)
+class ConsumingStarted:
+    """A queue is being consumed."""
+
+    queue: str
+    prefetch: int
+    tag: str
+
+
+@dataclass(slots=True, eq=False)
+class ConsumingEnded:
+    """The consumer is gone (server-sent cancel, channel or connection lost); it will be opened again."""
+
+    queue: str
+    reason: str
+
+
+@dataclass(slots=True, eq=False)
+class WatchdogReopened:
+    """Messages were ready and slots free, but nothing came for *seconds*: the consumer is opened anew."""
+
+    queue: str
+    ready: int
+    seconds: float
+
+
+@dataclass(slots=True, eq=False)
+class LoopLagged:
+    """The event loop did not turn for *seconds*: a handler blocked it. *kinds* ran at that time."""
+
+    seconds: float
+    kinds: tuple[str, ...]
+
+
+@dataclass(slots=True, eq=False)
+class SettleFailed:
+    """A copy could not be published; the original stays unacked and the copy is tried again after *delay* seconds."""
+
+    queue: str
+    id: str
+    reason: str
+    delay: float
+
+
+@dataclass(slots=True, eq=False)
+class DrainStarted:
+    """No more deliveries are taken; *running* handlers have *timeout* seconds to end."""
+
+    queue: str
+    running: int
+    timeout: float
+
+
+Event = (
+    JobStarted
+    | JobFinished
+    | Published
+    | LinkOpened
+    | LinkLost
+    | ConnectFailed
+    | ConsumingStarted
+    | ConsumingEnded
+    | WatchdogReopened
+    | LoopLagged
+    | SettleFailed
+    | DrainStarted
+)
+Subscriber = Callable[[Event], None]
+
+_log = logging.getLogger("penstock.events")
+
+
+class Events:
+    """Hands every event to every subscriber, in the emitter's thread. A subscriber that raises is logged and kept."""
+
+    def __init__(self) -> None:
+        self._subscribers: tuple[Subscriber, ...] = ()
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody listens: an emitter in a hot path need not build the event otherwise."""
+        return bool(self._subscribers)
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Call *subscriber* with every event from now on."""
+        self._subscribers = (*self._subscribers, subscriber)
+
+    def emit(self, event: Event) -> None:
+        """Tell everybody. Never raises."""
+        for subscriber in self._subscribers:
+            try:
+                subscriber(event)
+            except Exception:  # noqa: BLE001 - an onlooker must not be able to stop a job
+                _log.exception("an event subscriber failed on %s", type(event).__name__)

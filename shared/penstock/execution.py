@@ -1,0 +1,206 @@
+"""A run of a job in named steps: open, expired?, resolve, attempt, judge. Values in, an outcome out."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any, Protocol  # handlers of many argument types pass through here
+
+from penstock import headers as h
+from penstock.clock import Clock, new_job_id
+from penstock.copies import kind_of, published_ms
+from penstock.errors import JobCrashed, MessageError, TooLarge, UnknownKind
+from penstock.events import Events, JobFinished, JobStarted
+from penstock.handlers import Handler, Handlers, Isolation
+from penstock.job import Job
+from penstock.message import Delivery, Message
+from penstock.outcome import Dead, DeadReason, Done, Expired, Failure, Outcome, Released, Snoozed, judge
+from penstock.topology.matching import matches
+
+#: What a handler may raise without being a failure of the process: SystemExit in a job must not end the worker.
+_FAILURES = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
+
+_DONE = Done()
+
+#: From this many earlier deliveries on, a message is suspected of killing its worker and runs alone in a child.
+SUSPECT_FROM = 3
+
+
+class Children(Protocol):
+    """Runs jobs in child processes."""
+
+    async def run(self, delivery: Delivery, handler: Handler, *, alone: bool) -> Outcome:
+        """Run *delivery* in a child, *alone* in a fresh one. Raises ``JobTimeout`` (killed at its deadline) and
+        ``JobCrashed`` (the child died)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a worker takes: bodies up to *max_body* bytes, kinds that match *binds* (None: every kind), and unknown
+    kinds for *unknown_kind_grace* (a rolling deploy) before they are dead."""
+
+    max_body: int
+    binds: Sequence[str] | None
+    unknown_kind_grace: timedelta
+
+
+class Execution:
+    """Runs deliveries of one queue. Holds no state between runs; safe to share by tasks of one loop."""
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        calls: Mapping[str, Callable[[Job[Any]], Awaitable[object]]],
+        limits: Limits,
+        clock: Clock,
+        events: Events,
+        children: Children | None = None,
+    ) -> None:
+        self._handlers = handlers
+        self._calls = calls
+        self._limits = limits
+        self._clock = clock
+        self._events = events
+        self._children = children
+        self._bound = lru_cache(maxsize=1024)(self._is_bound)
+
+    def prepare(self, delivery: Delivery) -> tuple[Job[Any], Handler] | Outcome:
+        """Open and resolve *delivery*: the job and its handler, or what becomes of it without a run. Never raises."""
+        message = delivery.message
+        if message.message_id is None:
+            message.message_id = new_job_id()
+        now = self._clock.now_ms()
+        try:
+            kind = kind_of(delivery)
+            waiting = self._not_now(message, now)
+            if waiting is not None:
+                return waiting
+            self._check(message, kind)
+            handler = self._handlers.for_kind(kind)
+            return _job(delivery, kind, handler.kind.decode(message.body)), handler
+        except UnknownKind as error:
+            return self._unknown(message, error, now)
+        except UnboundKind as error:
+            return Dead(DeadReason.UNBOUND_KIND, Failure.of(error))
+        except TooLarge as error:
+            return Dead(DeadReason.TOO_LARGE, Failure.of(error))
+        except MessageError as error:
+            return Dead(DeadReason.of(error), Failure.of(error))
+        except Exception as error:  # noqa: BLE001 - validators of a kind are foreign code and may raise anything
+            return Dead(DeadReason.SCHEMA, Failure.of(error))
+
+    async def run(self, delivery: Delivery) -> Outcome:
+        """Run the handler for *delivery* once and say what became of it. Never raises for a job's failure."""
+        prepared = self.prepare(delivery)
+        if not isinstance(prepared, tuple):
+            self.report(delivery, prepared, 0.0)
+            return prepared
+        job, handler = prepared
+        started = time.perf_counter()
+        watched = self._events.watched
+        if watched:
+            self._events.emit(JobStarted(job.id, job.kind, job.queue, job.attempt, self._wait(job)))
+        outcome = await self._attempt(delivery, job, handler)
+        if watched:
+            self.report(delivery, outcome, time.perf_counter() - started)
+        return outcome
+
+    def report(self, delivery: Delivery, outcome: Outcome, seconds: float) -> None:
+        """Tell the subscribers what became of *delivery*."""
+        message = delivery.message
+        attempt = h.attempt_of(message.headers)
+        job_id = message.message_id or ""
+        self._events.emit(JobFinished(job_id, kind_of(delivery), delivery.queue, attempt, outcome, seconds))
+
+    def judge(self, error: BaseException, job: Job[Any], handler: Handler) -> Outcome:
+        """What becomes of *job* after *error*."""
+        age = timedelta(milliseconds=max(0, self._clock.now_ms() - job.published) if job.published is not None else 0)
+        return judge(error, job.attempt, handler.retry, age=age, roll=random.random())
+
+    async def _attempt(self, delivery: Delivery, job: Job[Any], handler: Handler) -> Outcome:
+        suspect = delivery.deliveries >= SUSPECT_FROM
+        try:
+            if self._children is not None and (suspect or handler.isolation is Isolation.PROCESS):
+                return await self._children.run(delivery, handler, alone=suspect)
+            result = await self._calls[job.kind](job)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                return Released()
+            return self.judge(error, job, handler)
+        except JobCrashed as error:
+            return Dead(DeadReason.CRASHED, Failure.of(error)) if suspect else self.judge(error, job, handler)
+        except _FAILURES as error:
+            return self.judge(error, job, handler)
+        return _DONE if result is None else Done(result)
+
+    def _not_now(self, message: Message, now: int) -> Outcome | None:
+        if not message.headers:
+            return None
+        expires = h.ms_of(message.headers, h.EXPIRES)
+        if expires is not None and expires <= now:
+            return Expired()
+        due = h.ms_of(message.headers, h.DUE)
+        if due is not None and due > now:
+            return Snoozed(timedelta(milliseconds=due - now), "not due yet")
+        return None
+
+    def _check(self, message: Message, kind: str) -> None:
+        if len(message.body) > self._limits.max_body:
+            raise TooLarge(f"the body has {len(message.body)} bytes, over the limit of {self._limits.max_body}")
+        if message.content_encoding:
+            raise MessageError(f"content encoding {message.content_encoding[:50]!r} is not supported: send plain JSON")
+        if not self._bound(kind):
+            raise UnboundKind(
+                f"kind {kind[:200]!r} matches no binding of this queue ({', '.join(self._limits.binds or ())})"
+            )
+
+    def _is_bound(self, kind: str) -> bool:
+        binds = self._limits.binds
+        return binds is None or any(matches(pattern, kind) for pattern in binds)
+
+    def _unknown(self, message: Message, error: UnknownKind, now: int) -> Outcome:
+        grace = self._limits.unknown_kind_grace
+        age = timedelta(milliseconds=now - published_ms(message, now))
+        if age >= grace:
+            return Dead(DeadReason.UNKNOWN_KIND, Failure.of(error))
+        # A quarter of the grace at a time: a worker that learns the kind meanwhile gets it soon.
+        return Snoozed(min(max(grace / 4, timedelta(seconds=1)), timedelta(seconds=30)), str(error))
+
+    def _wait(self, job: Job[Any]) -> float | None:
+        return None if job.published is None else max(0, self._clock.now_ms() - job.published) / 1000
+
+
+class UnboundKind(MessageError):
+    """The message's ``type`` names a kind that its queue is not bound to."""
+
+
+def _job(delivery: Delivery, kind: str, args: object) -> Job[Any]:
+    message = delivery.message
+    headers = message.headers
+    return Job(
+        message.message_id or "",
+        kind,
+        args,
+        h.attempt_of(headers) if headers else 1,
+        h.copy_of(headers) if headers else 0,
+        delivery.queue,
+        _published(message),
+        message.correlation_id,
+        message.app_id,
+        delivery.redelivered,
+        headers,
+    )
+
+
+def _published(message: Message) -> int | None:
+    stamp = h.ms_of(message.headers, h.PUBLISHED)
+    if stamp is None and message.timestamp is not None:
+        return message.timestamp * 1000
+    return stamp

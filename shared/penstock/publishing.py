@@ -1,0 +1,188 @@
+"""Publishing jobs: from a kind and its arguments to the broker's confirm."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any  # jobs of many argument types pass through here
+
+from penstock import headers as h
+from penstock.clock import Clock, new_job_id
+from penstock.delay import kind_key, whole_seconds
+from penstock.errors import BrokerError, ConnectionLost, PenstockError, TooLarge, Unconfirmed, UnknownKind, UsageError
+from penstock.events import Events, Published
+from penstock.job import NewJob, Receipt, is_kind
+from penstock.message import JSON, Message
+from penstock.ports import Outlet
+from penstock.sending import Sender
+from penstock.topology.names import DELAY, JOBS
+
+#: Publishes in flight at once in ``send_many``: hides a round trip, and bounds the duplicates after a loss.
+WINDOW = 1000
+
+_ZERO = timedelta()
+_MAX_ID = 255
+
+
+@dataclass(slots=True, eq=False)
+class Outgoing:
+    """A job ready for the wire."""
+
+    message: Message
+    exchange: str
+    key: str
+    receipt: Receipt
+
+
+class Packer:
+    """Turns new jobs into messages. Holds no state: any thread may use it.
+
+    *kinds*: the catalogue's names, when there is one; a job of another kind is refused before it is sent, because a
+    delayed job that no queue takes is found out only when it is due.
+    """
+
+    def __init__(self, clock: Clock, app_id: str | None, max_body: int, kinds: Collection[str] | None) -> None:
+        self._clock = clock
+        self._app_id = app_id
+        self._max_body = max_body
+        self._kinds = kinds
+
+    def pack(self, new: NewJob[Any]) -> Outgoing:
+        """Return *new* as a message. Raises ``SchemaError``, ``TooLarge``, ``UsageError``, ``UnknownKind``."""
+        return self.pack_body(new.kind.name, new.kind.encode(new.args), new)
+
+    def pack_body(self, kind: str, body: bytes, options: NewJob[Any]) -> Outgoing:
+        """Return *body*, whatever it is, as a message of *kind* with the *options* of a new job. Raises as ``pack``."""
+        if self._kinds is not None and kind not in self._kinds:
+            raise UnknownKind(f"no kind {kind!r} in the catalogue")
+        if len(body) > self._max_body:
+            raise TooLarge(f"the arguments of {kind} take {len(body)} bytes, over the limit of {self._max_body}")
+        now = self._clock.now_ms()
+        headers: dict[str, Any] = {h.PUBLISHED: now}
+        if options.expires is not None:
+            headers[h.EXPIRES] = _expires_ms(options.expires, now)
+        job_id = new_job_id(now) if options.id is None else _checked_id(options.id)
+        exchange, key = (JOBS, kind) if options.delay is None and options.at is None else _delayed(kind, options, now)
+        message = Message(
+            body, headers, job_id, kind, JSON, None, now // 1000, self._app_id, options.correlation_id, None
+        )
+        return Outgoing(message, exchange, key, Receipt(job_id, kind))
+
+
+#: Position, job, the answer to come, the outlet it was sent through, deadline (loop time), start (perf_counter).
+_Flight = tuple[int, Outgoing, "asyncio.Future[None]", Outlet, float, float]
+
+
+class Publishing:
+    """Sends outgoing jobs over a ``Sender``. One event loop; its tasks may share it."""
+
+    def __init__(self, sender: Sender, events: Events) -> None:
+        self._sender = sender
+        self._events = events
+
+    async def send(self, outgoing: Outgoing, deadline: float) -> Receipt:
+        """Publish and wait for the confirm until loop time *deadline*. Raises ``BrokerError`` as ``Sender.send``."""
+        started = time.perf_counter()
+        try:
+            await self._sender.send(outgoing.message, outgoing.exchange, outgoing.key, deadline)
+        except BrokerError as error:
+            self._report(outgoing, type(error).__name__.lower(), started)
+            raise
+        self._report(outgoing, "confirmed", started)
+        return outgoing.receipt
+
+    async def send_many(self, outgoing: Iterable[Outgoing], seconds: float) -> list[PenstockError | None]:
+        """Publish all, pipelined, each within *seconds* of its turn; the answer to each, None where confirmed.
+
+        *outgoing* is read lazily: never more than a window ahead of the broker's confirms.
+        """
+        results: list[PenstockError | None] = []
+        flying: deque[_Flight] = deque()
+        loop = asyncio.get_running_loop()
+        for position, item in enumerate(outgoing):
+            if len(flying) >= WINDOW:
+                await self._land(flying, results)
+            deadline = loop.time() + seconds
+            results.append(None)
+            outlet = self._sender.ready
+            if outlet is None:
+                results[position] = await self._alone(item, deadline)
+                continue
+            started = time.perf_counter()
+            future = outlet.publish(item.message, item.exchange, item.key, self._sender.try_until(deadline))
+            flying.append((position, item, future, outlet, deadline, started))
+        while flying:
+            await self._land(flying, results)
+        return results
+
+    async def _land(self, flying: deque[_Flight], results: list[PenstockError | None]) -> None:
+        """Wait for the oldest publish in flight; one of unknown outcome is sent again with the same id."""
+        position, item, future, outlet, deadline, started = flying.popleft()
+        try:
+            await future
+            self._report(item, "confirmed", started)
+        except (Unconfirmed, ConnectionLost) as error:
+            if isinstance(error, Unconfirmed):
+                await self._sender.renew(outlet)
+            results[position] = await self._alone(item, deadline, error)
+        except BrokerError as error:
+            results[position] = error
+            self._report(item, type(error).__name__.lower(), started)
+
+    async def _alone(self, item: Outgoing, deadline: float, known: BrokerError | None = None) -> BrokerError | None:
+        if known is not None and asyncio.get_running_loop().time() >= deadline:
+            return known
+        try:
+            await self.send(item, deadline)
+        except BrokerError as error:
+            return error
+        return None
+
+    def _report(self, outgoing: Outgoing, result: str, started: float) -> None:
+        if self._events.watched:
+            self._events.emit(Published(outgoing.receipt.kind, result, time.perf_counter() - started))
+
+
+def _delayed(kind: str, options: NewJob[Any], now_ms: int) -> tuple[str, str]:
+    if options.delay is not None and options.at is not None:
+        raise UsageError("a job takes delay or at, not both")
+    wait = options.delay if options.delay is not None else _until(options.at, now_ms)
+    if wait < _ZERO and options.delay is not None:
+        raise UsageError(f"a delay cannot be negative: {wait}")
+    if wait <= _ZERO:
+        return JOBS, kind
+    if not is_kind(kind):
+        raise UsageError(f"{kind!r} cannot be delayed: it is not a kind")
+    try:
+        return DELAY, kind_key(whole_seconds(wait), kind)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _until(at: datetime | None, now_ms: int) -> timedelta:
+    assert at is not None
+    return _aware(at, "at") - datetime.fromtimestamp(now_ms / 1000, UTC)
+
+
+def _expires_ms(expires: datetime | timedelta, now_ms: int) -> int:
+    if isinstance(expires, timedelta):
+        return now_ms + expires // timedelta(milliseconds=1)
+    return int(_aware(expires, "expires").timestamp() * 1000)
+
+
+def _aware(when: datetime, name: str) -> datetime:
+    if when.utcoffset() is None:
+        raise UsageError(
+            f"{name} is {when.isoformat()}, without a zone: give an aware datetime, e.g. datetime.now(UTC)"
+        )
+    return when
+
+
+def _checked_id(job_id: str) -> str:
+    if not job_id or len(job_id.encode("utf-8", "replace")) > _MAX_ID:
+        raise UsageError(f"a job id has 1 to {_MAX_ID} bytes, not {len(job_id)}")
+    return job_id

@@ -1,0 +1,124 @@
+"""Child processes that run one job at a time: killed at the deadline, capped in memory, replaced when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+
+from penstock.errors import JobCrashed, JobTimeout
+from penstock.handlers import DEFAULT_TIMEOUT, Handler
+from penstock.message import Delivery
+from penstock.outcome import Outcome
+from penstock.runners import wire
+
+#: Seconds a child may take to start and import the factory, and jobs it runs before it is replaced (leaks end with it).
+_START = 60.0
+_JOBS_PER_CHILD = 1000
+
+
+@dataclass(slots=True, eq=False)
+class _Child:
+    process: asyncio.subprocess.Process
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    jobs: int = 0
+
+    async def kill(self) -> None:
+        """End the child and everything it started, and reap it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.writer.close()
+        await self.process.wait()
+
+
+class ChildProcesses:
+    """Runs deliveries in children that rebuild the handlers from *factory* (``MODULE:FACTORY``). One event loop."""
+
+    def __init__(self, factory: str) -> None:
+        self._factory = factory
+        self._idle: list[_Child] = []
+        self._all: set[_Child] = set()
+
+    async def run(self, delivery: Delivery, handler: Handler, *, alone: bool) -> Outcome:
+        """Run *delivery* in an idle child, or *alone* in a fresh one that ends with it.
+
+        Raises ``JobTimeout`` when the child had to be killed at the handler's deadline, ``JobCrashed`` when it died.
+        """
+        child = self._idle.pop() if self._idle and not alone else await self._start()
+        keep = False
+        try:
+            outcome = await self._run(child, delivery, handler)
+            keep = not alone and child.jobs < _JOBS_PER_CHILD
+            return outcome
+        finally:
+            if keep:
+                self._idle.append(child)
+            else:
+                await asyncio.shield(self._end(child))
+
+    async def close(self) -> None:
+        """Kill every child. Idempotent."""
+        await asyncio.gather(*(self._end(child) for child in list(self._all)))
+
+    async def _run(self, child: _Child, delivery: Delivery, handler: Handler) -> Outcome:
+        seconds = (handler.timeout or DEFAULT_TIMEOUT).total_seconds()
+        child.jobs += 1
+        try:
+            async with asyncio.timeout(seconds):
+                child.writer.write(wire.frame(wire.pack_delivery(delivery, handler.memory)))
+                await child.writer.drain()
+                return wire.unpack_outcome(await wire.read(child.reader))
+        except TimeoutError:
+            raise JobTimeout(f"{handler.kind.name} ran past its deadline of {seconds:g} s and was killed") from None
+        except (asyncio.IncompleteReadError, ConnectionError):
+            raise JobCrashed(f"the child process that ran {handler.kind.name} {await _death(child)}") from None
+
+    async def _start(self) -> _Child:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "penstock.child",
+                self._factory,
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                # A session of its own: Ctrl-C reaches the worker alone, and a kill reaches what the handler started.
+                start_new_session=True,
+            )
+        reader, writer = await asyncio.open_connection(sock=ours)
+        child = _Child(process, reader, writer)
+        self._all.add(child)
+        try:
+            async with asyncio.timeout(_START):
+                await wire.read(reader)
+        except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
+            death = await _death(child) if process.returncode is not None else "did not start in time"
+            await self._end(child)
+            raise JobCrashed(f"a child process for {self._factory} {death}; its own words are in the log") from None
+        except BaseException:
+            await asyncio.shield(self._end(child))
+            raise
+        return child
+
+    async def _end(self, child: _Child) -> None:
+        self._all.discard(child)
+        await child.kill()
+
+
+async def _death(child: _Child) -> str:
+    """How the child died, in words. The pipe closes a moment before the process is gone."""
+    try:
+        async with asyncio.timeout(5):
+            code = await child.process.wait()
+    except TimeoutError:
+        return "closed its pipe and went on"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    return f"was killed by signal {signal.Signals(-code).name}"

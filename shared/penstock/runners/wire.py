@@ -1,0 +1,92 @@
+"""How a delivery and its outcome cross the pipe between a worker and its child: length-prefixed JSON, never pickle."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import struct
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any, assert_never  # JSON values
+
+import orjson
+from pydantic_core import to_json
+
+from penstock.message import Delivery, Message
+from penstock.outcome import (
+    Cancelled,
+    Dead,
+    DeadReason,
+    Done,
+    Expired,
+    Failure,
+    Outcome,
+    Released,
+    Retried,
+    Snoozed,
+)
+
+_LENGTH = struct.Struct(">I")
+
+
+async def read(reader: asyncio.StreamReader) -> Any:
+    """The next frame. Raises ``asyncio.IncompleteReadError`` at the end of the stream."""
+    (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+    return orjson.loads(await reader.readexactly(length))
+
+
+def frame(value: object) -> bytes:
+    """*value* as a frame; what JSON does not know is written as its ``repr``."""
+    data = to_json(value, fallback=repr, inf_nan_mode="null")
+    return _LENGTH.pack(len(data)) + data
+
+
+def pack_delivery(delivery: Delivery, memory: int | None) -> dict[str, Any]:
+    """*delivery* and the memory cap of its run as JSON values."""
+    values = asdict(delivery)
+    values["message"]["body"] = base64.b64encode(delivery.message.body).decode()
+    return values | {"memory": memory}
+
+
+def unpack_delivery(values: dict[str, Any]) -> tuple[Delivery, int | None]:
+    """The reverse of ``pack_delivery``."""
+    memory = values.pop("memory")
+    message = values.pop("message")
+    message["body"] = base64.b64decode(message["body"])
+    return Delivery(message=Message(**message), **values), memory
+
+
+def pack_outcome(outcome: Outcome) -> dict[str, Any]:
+    """*outcome* as JSON values."""
+    match outcome:
+        case Done(result=result):
+            return {"as": "done", "result": result}
+        case Retried(delay=delay, failure=failure):
+            return {"as": "retried", "delay": delay.total_seconds(), "failure": asdict(failure)}
+        case Snoozed(delay=delay, note=note):
+            return {"as": "snoozed", "delay": delay.total_seconds(), "note": note}
+        case Dead(reason=reason, failure=failure):
+            return {"as": "dead", "reason": str(reason), "failure": asdict(failure)}
+        case Expired() | Cancelled() | Released():
+            return {"as": type(outcome).__name__.lower()}
+        case _:
+            assert_never(outcome)
+
+
+def unpack_outcome(values: dict[str, Any]) -> Outcome:
+    """The reverse of ``pack_outcome``."""
+    match values["as"]:
+        case "done":
+            return Done(values["result"])
+        case "retried":
+            return Retried(timedelta(seconds=values["delay"]), Failure(**values["failure"]))
+        case "snoozed":
+            return Snoozed(timedelta(seconds=values["delay"]), values["note"])
+        case "dead":
+            return Dead(DeadReason(values["reason"]), Failure(**values["failure"]))
+        case "expired":
+            return Expired()
+        case "cancelled":
+            return Cancelled()
+        case _:
+            return Released()

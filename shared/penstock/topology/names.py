@@ -1,0 +1,23 @@
+"""The names of Penstock's exchanges and queues: one place, so that code, broker and docs agree."""
+
+from __future__ import annotations
+
+JOBS = "jobs"
+DELAY = "jobs.delay"
+DELIVER = "jobs.deliver"
+DEAD = "jobs.dead"
+UNROUTED = "jobs.unrouted"
+SCHEDULER = "jobs.scheduler"
+
+#: Words a work queue may not be called by (``delay*`` and ``*.dead`` are refused as well).
+RESERVED = frozenset({"deliver", "dead", "unrouted", "scheduler"})
+
+
+def work_queue(name: str) -> str:
+    """The queue of job family *name*: ``email`` → ``jobs.email``."""
+    return f"jobs.{name}"
+
+
+def dead_queue(name: str) -> str:
+    """The dead-letter queue of job family *name*: ``email`` → ``jobs.email.dead``."""
+    return f"jobs.{name}.dead"

@@ -1,0 +1,47 @@
+"""Two guards of a running worker: a consumer that gets nothing though messages wait, and a loop that does not turn."""
+
+from __future__ import annotations
+
+import asyncio
+
+from penstock.consuming import Consuming
+from penstock.errors import BrokerError
+from penstock.events import Events, LoopLagged, WatchdogReopened
+from penstock.ports import Link, Subscription
+
+_LAG_TICK = 0.5
+_LAG_LIMIT = 2.0
+
+
+async def watch_consumer(
+    link: Link, subscription: Subscription, consuming: Consuming, events: Events, queue: str, patience: float
+) -> None:
+    """Close *subscription* when slots are free and messages ready but nothing came for *patience* seconds.
+
+    A consumer can be gone without a word (a broker that lost it, a 4.3 consumer timeout); closing makes the worker open
+    another. Looks are a passive declare each, and only while nothing comes. Returns when the subscription ends.
+    """
+    while not subscription.ended.done():
+        await asyncio.wait([subscription.ended], timeout=patience / 2)
+        silent = asyncio.get_running_loop().time() - consuming.last_delivery
+        if subscription.ended.done() or silent < patience or not consuming.starved:
+            continue
+        try:
+            ready = await link.depth(queue)
+        except BrokerError:
+            return  # no right to look (4.3.0), or the link is gone, which reports itself
+        if ready and consuming.starved and asyncio.get_running_loop().time() - consuming.last_delivery >= patience:
+            events.emit(WatchdogReopened(queue, ready, silent))
+            await subscription.close()
+
+
+async def watch_loop(consuming: Consuming, events: Events) -> None:
+    """Report every time the loop did not turn for 2 s, with the kinds that ran. Runs until cancelled."""
+    loop = asyncio.get_running_loop()
+    while True:
+        before = loop.time()
+        kinds = tuple(sorted(set(consuming.running_kinds())))
+        await asyncio.sleep(_LAG_TICK)
+        lag = loop.time() - before - _LAG_TICK
+        if lag >= _LAG_LIMIT:
+            events.emit(LoopLagged(lag, kinds or tuple(sorted(set(consuming.running_kinds())))))

@@ -1,0 +1,206 @@
+"""The worker: consumes one job family's queue and runs its handlers, from connecting to draining."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any  # futures of any result
+
+from penstock.clock import Clock, SystemClock
+from penstock.consuming import Consuming
+from penstock.errors import BrokerError, ConfigError, TopologyMismatch
+from penstock.events import DrainStarted, Events
+from penstock.execution import Execution, Limits
+from penstock.handlers import Handlers, Isolation
+from penstock.message import MAX_BODY
+from penstock.middleware import Middleware
+from penstock.ports import Broker, Subscription
+from penstock.reconnecting import CONNECT_TIMEOUT, Reconnecting
+from penstock.runners.children import ChildProcesses
+from penstock.runners.in_process import calls
+from penstock.sending import Sender
+from penstock.settlement import Settlement
+from penstock.topology.names import work_queue
+from penstock.watchdog import watch_consumer, watch_loop
+
+DRAIN_TIMEOUT = timedelta(seconds=25)
+UNKNOWN_KIND_GRACE = timedelta(minutes=5)
+CONSUMER_TIMEOUT = timedelta(minutes=30)
+_REOPEN_WAIT = 5.0
+
+
+class Worker:
+    """Runs *handlers* for the jobs of *queue* (``email`` consumes ``jobs.email``), *slots* at a time.
+
+    *middleware*: around every handler's run, the first one outermost. *binds*: the queue's kind patterns; a message of
+    another kind is dead (None: not checked). *unknown_kind_grace*: how long a kind without a handler is put off.
+    *max_body*: bytes. *consumer_timeout*: the broker's, above which it takes deliveries back. *watchdog*: silence after
+    which a consumer is opened anew though messages are ready. Raises ``ConfigError`` with every problem at once.
+    """
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        *,
+        queue: str,
+        slots: int = 16,
+        middleware: Sequence[Middleware] = (),
+        binds: Sequence[str] | None = None,
+        name: str | None = None,
+        unknown_kind_grace: timedelta = UNKNOWN_KIND_GRACE,
+        max_body: int = MAX_BODY,
+        consumer_timeout: timedelta = CONSUMER_TIMEOUT,
+        watchdog: timedelta = timedelta(seconds=30),
+        clock: Clock | None = None,
+        events: Events | None = None,
+    ) -> None:
+        self.handlers = handlers
+        self.queue = queue
+        self.slots = slots
+        self.middleware = tuple(middleware)
+        self.limits = Limits(max_body, binds, unknown_kind_grace)
+        self.events = events or Events()
+        self.name = f"{name or queue}@{socket.gethostname()}:{os.getpid()}"
+        self._consumer_timeout = consumer_timeout
+        self._patience = watchdog.total_seconds()
+        self._clock = clock or SystemClock()
+        self._stop_now = asyncio.Event()
+        self._openings = 0
+
+    @property
+    def prefetch(self) -> int:
+        """Deliveries held at once: the slots and a reserve of half as many, so that a slot never waits for the wire."""
+        return self.slots + max(1, self.slots // 2)
+
+    def check(self, factory: str | None = None) -> None:
+        """Raise ``ConfigError`` with everything that would make this worker lose its deliveries or do nothing."""
+        problems = self._problems(factory)
+        if problems:
+            raise ConfigError(*problems)
+
+    async def run(
+        self,
+        broker: Broker,
+        *,
+        stop: asyncio.Event,
+        connect_timeout: timedelta = CONNECT_TIMEOUT,
+        drain_timeout: timedelta = DRAIN_TIMEOUT,
+        factory: str | None = None,
+    ) -> bool:
+        """Work until *stop* is set, then drain; True when every job ended by itself, False when some went back.
+
+        Two connections, one to consume and one to publish copies, reconnected for ever once they stood. *factory*
+        (``MODULE:FACTORY``) lets child processes rebuild the handlers: needed for ``isolation="process"`` and for
+        running suspects alone. Raises ``ConfigError``, ``ConnectionLost`` (not reached within *connect_timeout*),
+        ``AccessRefused``, ``TopologyMismatch`` (the queue is missing at the start). Runs once.
+        """
+        self.check(factory)
+        async with self._session(broker, connect_timeout, factory) as (links, consuming):
+            lag = asyncio.create_task(watch_loop(consuming, self.events))
+            try:
+                await self._consume(links, consuming, stop)
+                return await self._drain(consuming, drain_timeout)
+            finally:
+                lag.cancel()
+
+    def stop_now(self) -> None:
+        """Cut a drain short: what still runs is cancelled and goes back to the queue. Call it on the worker's loop."""
+        self._stop_now.set()
+
+    @contextlib.asynccontextmanager
+    async def _session(
+        self, broker: Broker, connect_timeout: timedelta, factory: str | None
+    ) -> AsyncIterator[tuple[Reconnecting, Consuming]]:
+        consume = Reconnecting(broker, f"{self.name} consume", self.events, connect_timeout=connect_timeout)
+        publish = Reconnecting(broker, f"{self.name} publish", self.events, connect_timeout=connect_timeout)
+        sender = Sender(publish)
+        children = ChildProcesses(factory) if factory else None
+        threads = ThreadPoolExecutor(self.slots, "handler")
+        run = calls(self.handlers, self.middleware, threads)
+        execution = Execution(self.handlers, run, self.limits, self._clock, self.events, children)
+        settlement = Settlement(sender, self._clock, self.events, self.name)
+        queue = work_queue(self.queue)
+        try:
+            await publish.link()
+            yield consume, Consuming(queue, self.slots, self.prefetch, execution, settlement, self.events)
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+            if children is not None:
+                await children.close()
+            await sender.close()
+            await publish.close()
+            await consume.close()
+
+    async def _consume(self, links: Reconnecting, consuming: Consuming, stop: asyncio.Event) -> None:
+        """Keep a consumer open until *stop*."""
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                opening = asyncio.create_task(self._open(links, consuming))
+                await _first(opening, stopping)
+                if not opening.done():
+                    opening.cancel()
+                    return
+                subscription, guard = opening.result()
+                await _first(subscription.ended, stopping)
+                guard.cancel()
+                if subscription.ended.done() and not stop.is_set():
+                    consuming.ended(subscription.ended.result())
+                    await subscription.close()
+        finally:
+            stopping.cancel()
+
+    async def _open(self, links: Reconnecting, consuming: Consuming) -> tuple[Subscription, asyncio.Task[None]]:
+        """Open the consumer. A queue missing at the first opening is a mistake; one that goes later may come back."""
+        while True:
+            link = await links.link()
+            self._openings += 1
+            try:
+                subscription = await consuming.open(link, f"{self.name}#{self._openings}")
+            except TopologyMismatch as error:
+                if self._openings == 1:
+                    raise
+                consuming.ended(error)
+                await asyncio.sleep(_REOPEN_WAIT)
+                continue
+            except BrokerError:
+                if link.lost.done():
+                    continue
+                raise
+            guard = watch_consumer(link, subscription, consuming, self.events, work_queue(self.queue), self._patience)
+            return subscription, asyncio.create_task(guard)
+
+    async def _drain(self, consuming: Consuming, timeout: timedelta) -> bool:
+        seconds = timeout.total_seconds()
+        self.events.emit(DrainStarted(self.queue, consuming.busy, seconds))
+        return await consuming.drain(seconds, self._stop_now)
+
+    def _problems(self, factory: str | None) -> list[str]:
+        found: list[str] = []
+        if self.slots < 1:
+            found.append(f"slots is {self.slots}; at least 1")
+        if not len(self.handlers):
+            found.append("no handlers are registered: the worker would put every job off")
+        share = self.prefetch / max(self.slots, 1)
+        for handler in self.handlers:
+            longest = handler.timeout * share if handler.timeout else None
+            if longest is not None and longest >= self._consumer_timeout:
+                found.append(
+                    f"{handler.kind.name} may run {handler.timeout}, {longest} with the reserve before it: not below "
+                    f"the broker's consumer timeout of {self._consumer_timeout}, when another worker gets the job"
+                )
+            if handler.isolation is Isolation.PROCESS and factory is None:
+                found.append(
+                    f"{handler.kind.name} runs in a child process, which needs a factory: "
+                    "penstock worker MODULE:FACTORY"
+                )
+        return found
+
+
+async def _first(*waits: asyncio.Future[Any]) -> None:
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
