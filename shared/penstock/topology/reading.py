@@ -1,0 +1,163 @@
+"""Reads ``topology.yaml`` into a ``Spec``, and tells every problem of the file at once, each with its line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from penstock.errors import ConfigError
+from penstock.topology.form import Form
+from penstock.topology.spec import (
+    DELIVERY_LIMIT,
+    QueueSpec,
+    Role,
+    Spec,
+    UserSpec,
+    name_problem,
+    overlap,
+    pattern_problem,
+    user_problem,
+)
+from penstock.topology.strict_yaml import MAX_BYTES, Items, Node, Scalar, parse
+
+DEFAULT_FILE = Path("rabbitmq/topology.yaml")
+
+MIN_TIMEOUT = timedelta(minutes=1)  # brokers before 4.3 look once a minute
+MAX_TIMEOUT = timedelta(days=30)
+
+_DURATION = re.compile(r"([0-9]{1,7})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def read_spec(path: Path) -> Spec:
+    """Read the file at *path*. Raises ``ConfigError`` with all its problems, each as ``file:line: what is wrong``."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    try:
+        return parse_spec(data.decode("utf-8-sig"), str(path))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8") from error
+
+
+def parse_spec(text: str, file: str = "topology.yaml") -> Spec:
+    """Read *text*; *file* is its name in errors. Raises ``ConfigError`` as ``read_spec`` does."""
+    form = Form(file)
+    spec = _spec(form, parse(text, file))
+    if form.problems:
+        raise ConfigError(*form.problems)
+    return spec
+
+
+def _spec(form: Form, root: Node) -> Spec:
+    top = form.fields(root, ("vhost", "queues", "users", "aliases"), "the file")
+    queues = tuple(_queue(form, *entry) for entry in form.entries(top.get("queues"), "queues"))
+    if not any(queue.patterns for queue in queues):
+        form.problem(top.get("queues", root), "queues: bind at least one, for example `queues: {email: [email.*]}`")
+    spec = Spec(queues, vhost=form.text(top["vhost"], "vhost") if "vhost" in top else "/")
+    return Spec(
+        queues,
+        users=tuple(_user(form, spec, *entry) for entry in form.entries(top.get("users"), "users")),
+        aliases=tuple(_alias(form, spec, *entry) for entry in form.entries(top.get("aliases"), "aliases")),
+        vhost=spec.vhost,
+    )
+
+
+def _queue(form: Form, name: str, key: Node, node: Node) -> QueueSpec:
+    form.problem(key, name_problem(name))
+    what = f"queue {name}"
+    if isinstance(node, Items):
+        return QueueSpec(name, _patterns(form, node, what))
+    fields = form.fields(node, ("binds", "delivery_limit", "consumer_timeout"), what)
+    binds = fields.get("binds")
+    everything = isinstance(binds, Scalar) and binds.value == "all"
+    if binds is None:
+        form.problem(key, f"{what}: say which kinds it takes, for example `{name}: [{name}.*]`")
+    return QueueSpec(
+        name,
+        patterns=() if everything else _patterns(form, binds, f"{what}: binds (or the word all)"),
+        everything=everything,
+        delivery_limit=form.whole(
+            fields.get("delivery_limit"), f"{what}: delivery_limit", 1, 1_000_000, default=DELIVERY_LIMIT
+        ),
+        consumer_timeout=_duration(form, fields.get("consumer_timeout"), f"{what}: consumer_timeout"),
+    )
+
+
+def _user(form: Form, spec: Spec, name: str, key: Node, node: Node) -> UserSpec:
+    form.problem(key, user_problem(name))
+    what = f"user {name}"
+    fields = form.fields(node, ("publishes", "works", "role", "foreign"), what)
+    user = UserSpec(
+        name,
+        publishes=_patterns(form, fields.get("publishes"), f"{what}: publishes", within=spec.patterns),
+        works=_works(form, spec, fields.get("works"), what),
+        role=_role(form, fields.get("role"), what),
+        foreign=form.flag(fields.get("foreign"), f"{what}: foreign"),
+    )
+    if not fields.keys() & {"publishes", "works", "role"}:
+        form.problem(key, f"{what}: say what it does: publishes, works or role")
+    if "publishes" not in fields and (user.foreign or user.role is Role.SCHEDULER):
+        form.problem(key, f"{what}: say which kinds it publishes")
+    return user
+
+
+def _alias(form: Form, spec: Spec, old: str, key: Node, node: Node) -> tuple[str, str]:
+    form.problem(key, name_problem(old))
+    names = [queue.name for queue in spec.queues]
+    if old in names:
+        form.problem(key, f"alias {old}: that is a queue of this file; an alias is the former name of one")
+    return old, _one_of(form, node, names, f"alias {old}", "queue")
+
+
+def _works(form: Form, spec: Spec, node: Node | None, what: str) -> tuple[str, ...]:
+    names = [queue.name for queue in spec.queues]
+    return tuple(
+        _one_of(form, item, names, f"{what}: works", "queue") for _, item in form.texts(node, f"{what}: works")
+    )
+
+
+def _role(form: Form, node: Node | None, what: str) -> Role | None:
+    if node is None:
+        return None
+    word = _one_of(form, node, list(Role), f"{what}: role", "role")
+    return Role(word) if word else None
+
+
+def _one_of(form: Form, node: Node, known: Collection[str], what: str, noun: str) -> str:
+    word = form.text(node, what)
+    if word in known:
+        return word
+    form.problem(node, f"{what}: there is no {noun} {word!r:.60}; there are {', '.join(known)}" if word else None)
+    return ""
+
+
+def _patterns(form: Form, node: Node | None, what: str, within: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The kind patterns of a list; with *within*, each must have kinds in common with one of those."""
+    found = form.texts(node, what)
+    for pattern, item in found:
+        problem = pattern_problem(pattern)
+        if problem is None and within is not None and not _shares(pattern, within):
+            problem = f"no queue takes a kind of {pattern!r}"
+        form.problem(item, problem and f"{what}: {problem}")
+    return tuple(pattern for pattern, _ in found)
+
+
+def _shares(pattern: str, others: Iterable[str]) -> bool:
+    return any(overlap(pattern.split("."), other.split(".")) for other in others)
+
+
+def _duration(form: Form, node: Node | None, what: str) -> timedelta | None:
+    if node is None:
+        return None
+    match = _DURATION.fullmatch(node.value) if isinstance(node, Scalar) and isinstance(node.value, str) else None
+    length = timedelta(seconds=int(match[1]) * _SECONDS[match[2]]) if match else timedelta(0)
+    if MIN_TIMEOUT <= length <= MAX_TIMEOUT:
+        return length
+    form.problem(node, f"{what} must be a time from 1m to 30d, such as 90s, 45m, 12h or 2d")
+    return None
