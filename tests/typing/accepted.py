@@ -1,0 +1,80 @@
+"""Code that must pass mypy --strict as it stands: the types of the public API, in use. Never executed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypedDict, assert_type
+
+from pydantic import BaseModel
+
+from penstock import (
+    AsyncPublisher,
+    Handlers,
+    Job,
+    JobKind,
+    Middleware,
+    NewJob,
+    Next,
+    Publisher,
+    Receipt,
+    Reject,
+    Retry,
+    RetryPolicy,
+    Snooze,
+    Worker,
+)
+
+
+class SendEmail(BaseModel):
+    to: str
+
+
+@dataclass
+class Resize:
+    width: int
+
+
+class Row(TypedDict):
+    id: int
+
+
+SEND_EMAIL = JobKind("email.send", SendEmail)
+RESIZE = JobKind("image.resize", Resize)
+ROW = JobKind("row.add", Row)
+ANYTHING = JobKind("any.thing", dict[str, Any])
+
+handlers = Handlers()
+
+
+@handlers.on(SEND_EMAIL, retry=RetryPolicy(max_attempts=8, give_up_on=(ValueError,)), timeout=timedelta(seconds=30))
+async def send_email(job: Job[SendEmail]) -> None:
+    assert_type(job.args, SendEmail)
+    raise Retry(after=timedelta(seconds=5)) from Snooze(after=timedelta(minutes=1))
+
+
+@handlers.on(RESIZE)
+def resize(job: Job[Resize]) -> int:
+    if job.args.width < 1:
+        raise Reject("no width")
+    return job.args.width
+
+
+async def audit(job: Job[Any], call_next: Next) -> object:
+    return await call_next(job)
+
+
+middleware: list[Middleware] = [audit]
+worker = Worker(handlers, queue="email", middleware=middleware)
+
+
+def blocking(publisher: Publisher) -> Receipt:
+    many: list[NewJob[Any]] = [SEND_EMAIL.new(SendEmail(to="a@example.org"))]
+    many.append(RESIZE.new(Resize(1), delay=timedelta(seconds=5)))
+    assert_type(publisher.publish_many(many), list[Receipt])
+    assert_type(RESIZE.new(Resize(1)), NewJob[Resize])
+    return publisher.publish(ROW, Row(id=1), at=datetime.now(UTC), expires=timedelta(hours=1))
+
+
+async def on_a_loop(publisher: AsyncPublisher) -> Receipt:
+    return await publisher.publish(SEND_EMAIL, SendEmail(to="a@example.org"), id="order-1")

@@ -1,0 +1,54 @@
+"""Code that mypy --strict must refuse, line by line: each marked line has the error code that is expected of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import BaseModel
+
+from penstock import AsyncPublisher, Handlers, Job, JobKind, Publisher, RetryPolicy, Worker
+
+
+class SendEmail(BaseModel):
+    to: str
+
+
+class Resize(BaseModel):
+    width: int
+
+
+SEND_EMAIL = JobKind("email.send", SendEmail)
+RESIZE = JobKind("image.resize", Resize)
+handlers = Handlers()
+
+
+@handlers.on(SEND_EMAIL)  # expect: arg-type
+async def wrong_job(job: Job[Resize]) -> None: ...
+
+
+@handlers.on(RESIZE)  # expect: arg-type
+def no_job() -> None: ...
+
+
+@handlers.on(RESIZE)
+async def wrong_field(job: Job[Resize]) -> None:
+    job.args.height  # expect: attr-defined
+
+
+def publishes(publisher: Publisher) -> None:
+    publisher.publish(SEND_EMAIL, Resize(width=1))  # expect: misc
+    publisher.publish(SEND_EMAIL, {"to": "a@example.org"})  # expect: misc
+    publisher.publish("email.send", SendEmail(to="a"))  # expect: arg-type
+    publisher.publish(SEND_EMAIL, SendEmail(to="a"), delay=5)  # expect: arg-type
+    SEND_EMAIL.new(Resize(width=1))  # expect: arg-type
+
+
+async def forgets_await(publisher: AsyncPublisher) -> None:
+    publisher.publish(SEND_EMAIL, SendEmail(to="a"))  # expect: unused-coroutine
+
+
+RetryPolicy(first=1)  # expect: arg-type
+RetryPolicy(give_up_on=("ValueError",))  # expect: arg-type
+Worker(handlers)  # expect: call-arg
+Worker(queue="email", handlers={})  # expect: arg-type
+handlers.on(RESIZE, timeout=timedelta(seconds=1), retries=3)  # expect: call-arg
