@@ -125,8 +125,12 @@ def _level(level: int) -> Queue:
 
 
 def _entry_bindings() -> Iterator[Binding]:
-    """The whole form of a key, by its highest set bit, so that what has another form is returned to its publisher."""
-    for target in ("q.#", "k.#"):
+    """The whole form of a key, by its highest set bit, so that what has another form is returned to its publisher.
+
+    What bindings cannot spell is that the words below the highest set bit are digits: topic permissions say that, and
+    a key that is wrong there alone is dead-lettered to ``jobs.unrouted``.
+    """
+    for target in ("q.*.#", "k.*.#"):
         for level in range(LEVELS):
             key = "0." * (LEVELS - 1 - level) + "1." + "*." * level + target
             yield Binding(DELAY, level_queue(level), key)
