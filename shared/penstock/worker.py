@@ -13,7 +13,7 @@ from typing import Any  # futures of any result
 
 from penstock.clock import Clock, SystemClock
 from penstock.consuming import Consuming
-from penstock.errors import BrokerError, ConfigError, TopologyMismatch
+from penstock.errors import ConfigError, ConnectionLost, TopologyMismatch
 from penstock.events import DrainStarted, Events
 from penstock.execution import Execution, Limits
 from penstock.handlers import Handlers, Isolation
@@ -145,6 +145,7 @@ class Worker:
                 await _first(opening, stopping)
                 if not opening.done():
                     opening.cancel()
+                    await asyncio.gather(opening, return_exceptions=True)
                     return
                 subscription, guard = opening.result()
                 await _first(subscription.ended, stopping)
@@ -168,10 +169,9 @@ class Worker:
                 consuming.ended(error)
                 await asyncio.sleep(_REOPEN_WAIT)
                 continue
-            except BrokerError:
-                if link.lost.done():
-                    continue
-                raise
+            except ConnectionLost:
+                await links.renew(link)
+                continue
             guard = watch_consumer(link, subscription, consuming, self.events, work_queue(self.queue), self._patience)
             return subscription, asyncio.create_task(guard)
 
