@@ -127,7 +127,7 @@ class Publishing:
             self._report(item, "confirmed", started)
         except (Unconfirmed, ConnectionLost) as error:
             if isinstance(error, Unconfirmed):
-                await self._sender.renew(outlet)
+                self._sender.renew(outlet)
             results[position] = await self._alone(item, deadline, error)
         except BrokerError as error:
             results[position] = error

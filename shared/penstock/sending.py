@@ -19,9 +19,9 @@ _LONGEST_TRY = 5.0
 class Sender:
     """Sends messages over the current outlet of a ``Reconnecting`` link. One event loop; its tasks may share it.
 
-    A message whose outcome is unknown (no answer, channel or connection lost) is sent again on a new channel; when the
-    connection is blocked, on a new connection, because what was written to the old one would still arrive. The copies
-    carry the same job id: at worst a duplicate, never a loss.
+    A message whose outcome is unknown (no answer, channel or connection lost) is sent again on a new channel. While the
+    broker blocks the connection nothing is written at all, for every rewrite would arrive once the alarm is over. The
+    copies carry the same job id: at worst a duplicate, never a loss.
     """
 
     def __init__(self, links: Reconnecting) -> None:
@@ -58,7 +58,7 @@ class Sender:
                 last = error
             except Unconfirmed as error:
                 last = error
-                await self.renew(outlet)
+                self.renew(outlet)
             except TimeoutError:
                 raise _given_up(exchange, key, last, written) from last
             if asyncio.get_running_loop().time() >= deadline:
@@ -81,14 +81,10 @@ class Sender:
         if self._outlet is not None:
             await self._outlet.close()
 
-    async def renew(self, outlet: Outlet) -> None:
-        """After an unknown outcome: never again on this channel; on a blocked connection, never again at all."""
-        if outlet is not self._outlet:
-            return
-        link, self._outlet, self._link = self._link, None, None
-        if link is not None and link.blocked:
-            await self._links.renew(link)
-        else:
+    def renew(self, outlet: Outlet) -> None:
+        """After an unknown outcome: never again on this channel, whose other publishes may still be confirmed."""
+        if outlet is self._outlet:
+            self._outlet = self._link = None
             self._retire(outlet)
 
     def _retire(self, outlet: Outlet) -> None:
@@ -126,5 +122,5 @@ async def _unblocked(link: Link) -> None:
 async def _close_when_idle(outlet: Outlet) -> None:
     """Close *outlet* once its other publishes have their answers: they may still be confirmed."""
     while outlet.pending and not outlet.lost.done():
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # noqa: ASYNC110 - the port tells how many wait, not when the last is gone
     await outlet.close()
