@@ -14,7 +14,7 @@ from typing import Any, Protocol  # handlers of many argument types pass through
 from penstock import headers as h
 from penstock.clock import Clock, new_job_id
 from penstock.copies import kind_of, published_ms
-from penstock.errors import JobCrashed, MessageError, TooLarge, UnknownKind
+from penstock.errors import DecodeError, JobCrashed, MessageError, TooLarge, UnknownKind
 from penstock.events import Events, JobFinished, JobStarted
 from penstock.handlers import Handler, Handlers, Isolation
 from penstock.job import Job
@@ -155,7 +155,7 @@ class Execution:
         if len(message.body) > self._limits.max_body:
             raise TooLarge(f"the body has {len(message.body)} bytes, over the limit of {self._limits.max_body}")
         if message.content_encoding:
-            raise MessageError(f"content encoding {message.content_encoding[:50]!r} is not supported: send plain JSON")
+            raise DecodeError(f"content encoding {message.content_encoding[:50]!r} is not supported: send plain JSON")
         if not self._bound(kind):
             raise UnboundKind(
                 f"kind {kind[:200]!r} matches no binding of this queue ({', '.join(self._limits.binds or ())})"
