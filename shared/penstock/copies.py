@@ -64,7 +64,6 @@ def retry(delivery: Delivery, delay: timedelta, failure: Failure, now_ms: int, w
 def snooze(delivery: Delivery, delay: timedelta, now_ms: int, *, same_copy: bool = False) -> Copy:
     """The same attempt, later; *same_copy* keeps the copy number (a wait for a running twin)."""
     message = _copy(delivery, now_ms)
-    message.headers.pop(h.DUE, None)
     if same_copy:
         message.headers[h.COPY] = h.copy_of(delivery.message.headers)
     return Copy(_fitted(message), DELAY, _later(delay, delivery.queue))
