@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, cast
 
 import pika
 from pika import exceptions, frame
@@ -192,8 +192,7 @@ class WireProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The transport is connected."""
-        assert isinstance(transport, asyncio.Transport)
-        self._wire.connection_made(transport)
+        self._wire.connection_made(cast(asyncio.Transport, transport))  # uvloop's is no subclass
 
     def eof_received(self) -> bool:
         """The broker closed its side."""
