@@ -1,0 +1,18 @@
+"""The catalogue: every kind of job our services publish and run, with its typed arguments.
+
+Producers and workers import it and nothing of each other. Arguments only ever gain optional fields; a change that an
+old worker could not read is a new kind.
+"""
+
+from __future__ import annotations
+
+from typing import Any  # the kinds of a catalogue have different argument types
+
+from penstock import JobKind
+from penstock_jobs.email import SEND_EMAIL, SendEmail
+from penstock_jobs.reports import SALES_REPORT, SalesReport
+
+#: Every kind there is, in the order of their names.
+KINDS: tuple[JobKind[Any], ...] = (SEND_EMAIL, SALES_REPORT)
+
+__all__ = ["KINDS", "SALES_REPORT", "SEND_EMAIL", "SalesReport", "SendEmail"]

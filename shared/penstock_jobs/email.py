@@ -1,0 +1,48 @@
+"""Mail to one person, from a template: kind ``email.send``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+
+from penstock import JobKind
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+
+#: A plain ``local@domain`` in ASCII: no display name, no quotes, no control characters.
+#: International domains are written as punycode.
+Address = Annotated[
+    str,
+    StringConstraints(max_length=254, pattern=rf"^[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})*$"),
+]
+
+#: The name of a template, never a path.
+TemplateName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,64}$")]
+
+
+class SendEmail(BaseModel):
+    """What to send to whom. *values* fill the template; what it needs and does not find is an error, not a blank."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {"to": "ada@example.org", "template": "welcome", "values": {"name": "Ada"}},
+                {
+                    "to": "grace@example.org",
+                    "template": "order_confirmation",
+                    "values": {"name": "Grace", "item": "teapot", "quantity": 2, "total": "49.80"},
+                    "order_id": "A-1001",
+                },
+            ]
+        },
+    )
+
+    to: Address
+    template: TemplateName
+    values: dict[str, JsonValue] = Field(default_factory=dict)
+    order_id: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+
+
+SEND_EMAIL = JobKind("email.send", SendEmail)
