@@ -154,7 +154,7 @@ class Retry(Signal):
     """Run the job again after *after* (the policy's delay when None). Costs an attempt."""
 
     def __init__(self, message: str = "the handler asked for a retry", *, after: timedelta | None = None) -> None:
-        self.after = after
+        self.after = None if after is None else _duration(after)
         super().__init__(message)
 
 
@@ -162,7 +162,7 @@ class Snooze(Signal):
     """Run the job again after *after*. Costs no attempt, but a job may only snooze up to its maximum age."""
 
     def __init__(self, message: str = "the handler snoozed the job", *, after: timedelta) -> None:
-        self.after = after
+        self.after = _duration(after)
         super().__init__(message)
 
 
@@ -171,3 +171,10 @@ class Reject(Signal):
 
     def __init__(self, reason: str = "the handler rejected the job") -> None:
         super().__init__(reason)
+
+
+def _duration(after: object) -> timedelta:
+    # Here, where the handler's own line is in the traceback: found later, it would be the worker that fails.
+    if not isinstance(after, timedelta):
+        raise UsageError(f"after is {after!r}; it takes a timedelta")
+    return after

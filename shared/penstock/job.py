@@ -85,6 +85,17 @@ class JobKind(Generic[A]):
             json_object(body)
             raise SchemaError(f"the arguments do not fit {self.name}: {_words(error)}") from error
 
+    def check(self) -> None:
+        """Make ready to read and write arguments. Raises ``RegistrationError`` when their type cannot be used."""
+        if self._plain:
+            return
+        from pydantic.errors import PydanticUserError  # see _adapter
+
+        try:
+            _ = self._adapter
+        except PydanticUserError as error:
+            raise RegistrationError(f"{self.name} cannot take {self.args.__name__}: {error.message}") from error
+
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of the arguments."""
         return self._adapter.json_schema()

@@ -121,7 +121,7 @@ def judge(error: BaseException, attempt: int, policy: RetryPolicy, *, age: timed
     *age* is the time since the job was first published; *roll* in [0, 1) the random part of the backoff's jitter.
     """
     match error:
-        case Snooze(after=delay) if age + delay > policy.max_age:
+        case Snooze(after=delay) if delay > policy.max_age - age:
             return Dead(DeadReason.TOO_OLD, Failure.of(error))
         case Snooze(after=delay):
             return Snoozed(delay, str(error))

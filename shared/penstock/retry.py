@@ -10,6 +10,7 @@ from penstock.errors import ConfigError
 
 _JITTER_FROM = timedelta(seconds=10)
 _MAX_DELAY = timedelta(seconds=2**24 - 1)
+_MAX_FACTOR = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class RetryPolicy:
         every = (self.first, self.cap, *self.delays.values())
         return [
             (self.max_attempts < 1, f"max_attempts is {self.max_attempts}; it counts every run, so at least 1"),
-            (self.factor < 1, f"factor is {self.factor}; at least 1"),
+            (not 1 <= self.factor <= _MAX_FACTOR, f"factor is {self.factor}; from 1 to {_MAX_FACTOR}"),
             (not 0 <= self.jitter <= 1, f"jitter is {self.jitter}; a share from 0 to 1"),
             (any(not timedelta() < d <= _MAX_DELAY for d in every), "delays are above 0 and at most 194 days"),
         ]

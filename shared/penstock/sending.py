@@ -121,6 +121,6 @@ async def _unblocked(link: Link) -> None:
 
 async def _close_when_idle(outlet: Outlet) -> None:
     """Close *outlet* once its other publishes have their answers: they may still be confirmed."""
-    while outlet.pending and not outlet.lost.done():
-        await asyncio.sleep(0.1)  # noqa: ASYNC110 - the port tells how many wait, not when the last is gone
+    while outlet.pending and not outlet.lost.done():  # noqa: ASYNC110 - the port tells how many wait, not when the last is gone
+        await asyncio.sleep(0.1)
     await outlet.close()

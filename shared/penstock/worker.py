@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any  # futures of any result
 
 from penstock.clock import Clock, SystemClock
 from penstock.consuming import Consuming
-from penstock.errors import ConfigError, ConnectionLost, TopologyMismatch
+from penstock.errors import ConfigError, ConnectionLost, RegistrationError, TopologyMismatch
 from penstock.events import DrainStarted, Events
 from penstock.execution import Execution, Limits
-from penstock.handlers import Handlers, Isolation
+from penstock.handlers import Handler, Handlers, Isolation
 from penstock.message import MAX_BODY
 from penstock.middleware import Middleware
 from penstock.ports import Broker, Subscription
@@ -186,20 +186,22 @@ class Worker:
             found.append(f"slots is {self.slots}; at least 1")
         if not len(self.handlers):
             found.append("no handlers are registered: the worker would put every job off")
+        return found + [problem for handler in self.handlers for problem in self._problems_of(handler, factory)]
+
+    def _problems_of(self, handler: Handler, factory: str | None) -> Iterator[str]:
+        try:
+            handler.kind.check()
+        except RegistrationError as error:
+            yield str(error)
         share = self.prefetch / max(self.slots, 1)
-        for handler in self.handlers:
-            longest = handler.timeout * share if handler.timeout else None
-            if longest is not None and longest >= self._consumer_timeout:
-                found.append(
-                    f"{handler.kind.name} may run {handler.timeout}, {longest} with the reserve before it: not below "
-                    f"the broker's consumer timeout of {self._consumer_timeout}, when another worker gets the job"
-                )
-            if handler.isolation is Isolation.PROCESS and factory is None:
-                found.append(
-                    f"{handler.kind.name} runs in a child process, which needs a factory: "
-                    "penstock worker MODULE:FACTORY"
-                )
-        return found
+        longest = handler.timeout * share if handler.timeout else None
+        if longest is not None and longest >= self._consumer_timeout:
+            yield (
+                f"{handler.kind.name} may run {handler.timeout}, {longest} with the reserve before it: not below "
+                f"the broker's consumer timeout of {self._consumer_timeout}, when another worker gets the job"
+            )
+        if handler.isolation is Isolation.PROCESS and factory is None:
+            yield f"{handler.kind.name} runs in a child process, which needs a factory: penstock worker MODULE:FACTORY"
 
 
 async def _first(*waits: asyncio.Future[Any]) -> None:
