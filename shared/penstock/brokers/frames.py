@@ -6,7 +6,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any  # header values are whatever AMQP carried
 
-from penstock.brokers.properties import decode_message, encode_content_header
+from penstock.brokers.properties import decode_message, encode_content_header, renumber
 from penstock.brokers.tables import encode_short
 from penstock.errors import TooLarge
 from penstock.message import Delivery, Message
@@ -58,6 +58,11 @@ class PublishEncoder:
         if size > self._payload_max:
             return method, head, header, FRAME_END, *self._split(message.body)
         return method, head, header, FRAME_END + _PREFIX.pack(BODY, self._channel, size), message.body, FRAME_END
+
+    def renumber(self, pieces: tuple[bytes, ...], seq: int) -> tuple[bytes, ...]:
+        """Return the frames of a publish that was not sent, under another number."""
+        method, head, header, *body = pieces
+        return method, head, renumber(header, seq), *body
 
     def _method(self, exchange: str, key: str) -> bytes:
         names = encode_short(exchange, "the exchange") + encode_short(key, "the routing key")

@@ -23,9 +23,9 @@ _GRAIN = 0.02
 @dataclass(slots=True)
 class _Publish:
     future: asyncio.Future[None]
-    message: Message
     exchange: str
     key: str
+    size: int
     deadline: float
 
     def fail(self, error: BrokerError) -> None:
@@ -53,7 +53,7 @@ class PikaOutlet(ContentSink):
         self._sent = 0  # the channel's publish sequence
         self._settled = 0  # every lower number has its answer
         self._pending: dict[int, _Publish] = {}
-        self._held: deque[_Publish] = deque()
+        self._held: deque[tuple[_Publish, tuple[bytes, ...]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._wake = float("inf")
         self.lost: asyncio.Future[BrokerError] = self._loop.create_future()
@@ -67,13 +67,19 @@ class PikaOutlet(ContentSink):
 
     def publish(self, message: Message, exchange: str, key: str, deadline: float) -> asyncio.Future[None]:
         """See ``Outlet.publish``. Never raises: what is refused here fails the future as well."""
-        publish = _Publish(self._loop.create_future(), message, exchange, key, deadline)
+        publish = _Publish(self._loop.create_future(), exchange, key, len(message.body), deadline)
         if self.lost.done():
             publish.fail(ConnectionLost(f"{publish} was not sent: {self.lost.result()}"))
-        elif self._held or not self._wire.writable:
-            self._hold(publish)
+            return publish.future
+        try:
+            pieces = self._encoder.encode(message, exchange, key, self._sent + 1)
+        except PublishError as error:
+            publish.fail(error)
+            return publish.future
+        if self._held or not self._wire.writable:
+            self._held.append((publish, pieces))
         else:
-            self._send(publish)
+            self._send(publish, pieces)
         if deadline < self._wake:
             self._watch(deadline)
         return publish.future
@@ -83,31 +89,17 @@ class PikaOutlet(ContentSink):
         self._end(Closing(ConnectionLost(f"{self._channel.peer}: the outlet was closed on our side")))
         await self._channel.close()
 
-    def _send(self, publish: _Publish) -> None:
-        number = self._sent + 1
-        try:
-            pieces = self._encoder.encode(publish.message, publish.exchange, publish.key, number)
-        except PublishError as error:
-            publish.fail(error)
-            return
-        self._sent = number
-        self._pending[number] = publish
+    def _send(self, publish: _Publish, pieces: tuple[bytes, ...]) -> None:
+        self._sent += 1
+        self._pending[self._sent] = publish
         self._wire.put(pieces)
-
-    def _hold(self, publish: _Publish) -> None:
-        try:
-            self._encoder.encode(publish.message, publish.exchange, publish.key, 0)
-        except PublishError as error:
-            publish.fail(error)
-        else:
-            self._held.append(publish)
 
     def _send_held(self) -> None:
         now = self._loop.time()
         while self._held and self._wire.writable:
-            publish = self._held.popleft()
+            publish, pieces = self._held.popleft()
             if publish.deadline > now:
-                self._send(publish)
+                self._send(publish, self._encoder.renumber(pieces, self._sent + 1))
             else:
                 publish.fail(_late(publish, sent=False))
 
@@ -159,13 +151,18 @@ class PikaOutlet(ContentSink):
         for number in [number for number, publish in self._pending.items() if publish.deadline <= now]:
             publish = self._pending.pop(number)
             publish.fail(_late(publish, sent=True))
-        for publish in [publish for publish in self._held if publish.deadline <= now]:
-            self._held.remove(publish)
-            publish.fail(_late(publish, sent=False))
+        self._drop_late_held(now)
         self._timer, self._wake = None, float("inf")
-        deadlines = [publish.deadline for publish in (*self._pending.values(), *self._held)]
+        deadlines = [publish.deadline for publish in self._pending.values()]
+        deadlines += [publish.deadline for publish, _ in self._held]
         if deadlines:
             self._watch(min(deadlines))
+
+    def _drop_late_held(self, now: float) -> None:
+        for publish, _ in self._held:
+            if publish.deadline <= now:
+                publish.fail(_late(publish, sent=False))
+        self._held = deque(held for held in self._held if held[0].deadline > now)
 
     def _end(self, closing: Closing) -> None:
         if self.lost.done():
@@ -176,12 +173,11 @@ class PikaOutlet(ContentSink):
             self._timer.cancel()
         pending, self._pending = self._pending, {}
         held, self._held = self._held, deque()
+        alone = len(pending) == 1
         for publish in pending.values():
-            guilty = closing.code and (
-                len(pending) == 1 or closing.blames(publish.exchange, publish.key, len(publish.message.body))
-            )
-            publish.fail(translate.again(closing.error) if guilty else _unknown(publish, closing.error))
-        for publish in held:
+            meant = closing.blames(publish.exchange, publish.key, publish.size, alone=alone)
+            publish.fail(translate.again(closing.error) if meant else _unknown(publish, closing.error))
+        for publish, _ in held:
             publish.fail(ConnectionLost(f"{publish} was not sent: {closing.error}"))
 
 

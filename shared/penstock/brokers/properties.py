@@ -44,6 +44,7 @@ _PROPERTIES: tuple[tuple[int, str | None, int], ...] = (
     (1 << 2, None, _TEXT),  # cluster_id
 )
 
+_CARBON_COPIES = frozenset({"CC", "BCC"})
 _MAX_CACHED = 1024
 
 
@@ -81,6 +82,17 @@ def encode_content_header(message: Message, seq: int) -> bytes:
     return b"".join((head, *before, _U32.pack(len(table)), table, _PERSISTENT, *after))
 
 
+def renumber(header: bytes, seq: int) -> bytes:
+    """Return what ``encode_content_header`` made, with another *seq*: the last eight bytes of its header table."""
+    flags, at = _flags(header)
+    for _, width in _layout(flags):
+        if width == _TABLE:
+            break
+        at += 1 + header[at]
+    end = at + _U32.size + _U32.unpack_from(header, at)[0]
+    return header[: end - _U64.size] + _U64.pack(seq) + header[end:]
+
+
 def decode_message(header: bytes, body: bytes) -> Message:
     """Build a message from the payload of its content header. Never raises; what cannot be read is None."""
     message = Message(body, content_type=None)
@@ -104,6 +116,9 @@ def seq_of(header: bytes) -> int | None:
 
 
 def _encode_headers(headers: Mapping[str, Any], seq: int) -> bytes:
+    for name in _CARBON_COPIES & headers.keys():
+        if not isinstance(headers[name], list):  # the broker would close the channel on everybody (406)
+            raise Unencodable(f"header {name!r} must be a list of routing keys")
     fields = [_name(name) + encode_field(headers, name) for name in headers if name != SEQ]
     fields.append(_SEQ_NAME + _SEQ.pack(b"l", seq))
     return b"".join(fields)

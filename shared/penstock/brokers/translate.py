@@ -39,26 +39,36 @@ _APPLY = "run `penstock topology apply`"
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """Why a channel or connection ended; *code* is 0 when it was not the broker's word."""
+    """Why a channel ended; *words* are the broker's when it closed this very channel, else empty."""
 
     error: BrokerError
-    code: int = 0
-    text: str = ""
+    words: str = ""
 
-    def blames(self, exchange: str, key: str, size: int) -> bool:
-        """Whether the broker's words name a publish to *exchange* with *key* of *size* bytes as the reason."""
-        if (larger := _SIZE.search(self.text)) is not None:
+    def blames(self, exchange: str, key: str, size: int, *, alone: bool) -> bool:
+        """Whether the broker means a publish to *exchange* with *key* of *size* bytes.
+
+        Its words name the exchange, with topic permissions the key too, or the size. Where they name nothing, only a
+        publish that was *alone* on the channel can be meant.
+        """
+        if not self.words:
+            return False
+        if (larger := _SIZE.search(self.words)) is not None:
             return int(larger[1]) == size
-        if f"topic '{key}' in exchange '{exchange}'" in self.text:
-            return True
-        return "topic '" not in self.text and f"exchange '{exchange}'" in self.text
+        if "topic '" in self.words:
+            return f"topic '{key}' in exchange '{exchange}'" in self.words
+        if "exchange '" in self.words:
+            return f"exchange '{exchange}'" in self.words
+        return alone
 
 
 def closing(reason: BaseException | None, peer: str) -> Closing:
     """Say why a channel or an open connection to *peer* ended, from pika's *reason*."""
     match reason:
-        case exceptions.ConnectionClosedByBroker() | exceptions.ChannelClosedByBroker():
-            return refused(reason.reply_code, reason.reply_text, peer)
+        case exceptions.ChannelClosedByBroker():
+            words = one_line(str(reason.reply_text))
+            return Closing(refused(reason.reply_code, words, peer), words)
+        case exceptions.ConnectionClosedByBroker():
+            return Closing(refused(reason.reply_code, one_line(str(reason.reply_text)), peer))
         case exceptions.ConnectionClosedByClient() | exceptions.ChannelClosedByClient():
             return Closing(ConnectionLost(f"{peer}: closed on our side"))
         case exceptions.AMQPHeartbeatTimeout():
@@ -75,11 +85,10 @@ def closing(reason: BaseException | None, peer: str) -> Closing:
             return Closing(ConnectionLost(f"{peer}: the connection ended: {one_line(str(reason) or repr(reason))}"))
 
 
-def refused(code: int, text: object, peer: str) -> Closing:
-    """Say what the broker meant when it closed a channel or connection with *code* and *text*."""
-    words = one_line(str(text))
+def refused(code: int, words: str, peer: str) -> BrokerError:
+    """Say what the broker meant when it closed a channel or connection with *code* and *words*."""
     kind = next((kind for pattern, kind in _BY_WORDS if pattern.search(words)), _BY_CODE.get(code, ConnectionLost))
-    return Closing(kind(f"{peer}: {_explain(code, words)}"), code, words)
+    return kind(f"{peer}: {_explain(code, words)}")
 
 
 def unreachable(error: OSError, peer: str) -> BrokerError:
