@@ -79,7 +79,7 @@ ENTRANTS = {
             "faststream",
             _E + "faststream_",
             "bench.faststream",
-            idle=("-m", "faststream", "run", _E + "faststream_:app"),
+            idle=("-m", "faststream", "run", _E + "faststream_:idle", "--factory"),
             rival=True,
         ),
     )

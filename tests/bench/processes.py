@@ -78,12 +78,12 @@ def _stop(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def wait_until(condition: Callable[[], bool], what: str, limit: float = 30.0) -> None:
-    """Poll *condition* until it holds. Raises `EntrantError` after *limit* seconds."""
+def wait_until(condition: Callable[[], bool], wanted: str, limit: float = 30.0) -> None:
+    """Poll *condition* until it holds. Raises `EntrantError` after *limit* seconds, naming what was *wanted*."""
     end = time.monotonic() + limit
     while not condition():
         if time.monotonic() > end:
-            raise EntrantError(f"{what} not within {limit:.0f} s")
+            raise EntrantError(f"wanted within {limit:.0f} s: {wanted}")
         time.sleep(0.05)
 
 

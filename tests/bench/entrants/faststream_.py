@@ -27,7 +27,6 @@ from tests.bench.entrants.common import (
 QUEUE = RabbitQueue("bench.faststream", queue_type=QueueType.QUORUM, durable=True)
 
 broker = RabbitBroker(broker_url(), logger=None, default_channel=Channel(prefetch_count=PREFETCH))
-app = FastStream(broker, logger=None)
 
 
 async def _publish(args: dict[str, Any]) -> None:
@@ -103,6 +102,16 @@ def latency_worker(count: int) -> Figures:
         return latencies.figures()
 
     return uvloop.run(main())
+
+
+def idle() -> FastStream:
+    """The application that `faststream run --factory` starts to wait for jobs."""
+
+    @broker.subscriber(QUEUE, ack_policy=AckPolicy.REJECT_ON_ERROR)
+    async def wait(to: str, sent: float, text: str) -> None:
+        """Nothing is published for it."""
+
+    return FastStream(broker, logger=None)
 
 
 def latency_publisher(count: int) -> Figures:
