@@ -1,0 +1,150 @@
+"""What a private RabbitMQ node keeps in its folder: configuration, cookie, password and the state others find it by."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import socket
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from penstock.errors import ConfigError
+
+LOOPBACK = "127.0.0.1"
+USER = "penstock"
+PLUGINS = ("rabbitmq_management", "rabbitmq_prometheus", "rabbitmq_shovel", "rabbitmq_shovel_management")
+
+#: Without it 32 dead letters that cannot move on hold up everything behind them in a delay queue.
+ADVANCED = "[{rabbit, [{dead_letter_worker_consumer_prefetch, 1000}]}].\n"
+
+# Below Linux's ephemeral ports: no outgoing connection may sit on the port of a node that is down for a moment.
+_PORTS = range(15_000, 32_000)
+
+_CONFIGURATION = """\
+listeners.tcp.1 = {host}:{amqp}
+management.tcp.ip = {host}
+management.tcp.port = {management}
+prometheus.tcp.ip = {host}
+prometheus.tcp.port = {prometheus}
+default_user = {user}
+default_pass = {password}
+default_user_tags.administrator = true
+log.console = false
+log.file = node.log
+# A small write-ahead log: the broker fills it with zeros at every start.
+raft.wal_max_size_bytes = 33554432
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The ports of one node, all on the loopback address."""
+
+    amqp: int
+    management: int
+    prometheus: int
+    distribution: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """What is written down about a node, so that another process finds it. *pid* is None while it is stopped."""
+
+    node: str
+    ports: Ports
+    root: str | None = None
+    pid: int | None = None
+    version: str | None = None
+
+
+class NodeFolder:
+    """The folder of one private node. Everything in it is readable by its owner only."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.configuration = path / "rabbitmq.conf"
+        self.console = path / "console.log"
+        self.log = path / "log" / "node.log"
+        self.password_file = path / "password"
+        self.url_file = path / "url"
+        self._state = path / "state.json"
+
+    def load(self) -> NodeState | None:
+        """The state as last written, or None when no node was ever started here. Raises ``ConfigError`` on nonsense."""
+        try:
+            found = json.loads(self._state.read_text())
+            return NodeState(**{**found, "ports": Ports(**found["ports"])})
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"{self._state} is damaged ({error}); delete the folder to start afresh") from error
+
+    def save(self, state: NodeState) -> None:
+        """Write *state* down, at once or not at all."""
+        draft = self._state.with_suffix(".new")
+        _write(draft, json.dumps(asdict(state), indent=2) + "\n")
+        draft.replace(self._state)
+
+    def password(self) -> str:
+        """The password of the node's user."""
+        return self.password_file.read_text().strip()
+
+    def prepare(self, root: str | None) -> NodeState:
+        """Return the folder's node, made up with a fresh name, free ports, password and cookie the first time."""
+        known = self.load()
+        if known is not None:
+            return known
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write(self.password_file, secrets.token_urlsafe(18))
+        _write(self.path / ".erlang.cookie", secrets.token_hex(16), mode=0o400)
+        state = NodeState(f"penstock-{secrets.token_hex(4)}@localhost", Ports(*free_ports(4)), root)
+        self.save(state)
+        return state
+
+    def configure(self, state: NodeState, plugins: Sequence[str], extra: str, advanced: str) -> None:
+        """Write the configuration the node reads at its next start."""
+        settings = {"host": LOOPBACK, "user": USER, "password": self.password(), **asdict(state.ports)}
+        _write(self.configuration, _CONFIGURATION.format_map(settings) + extra)
+        _write(self.path / "advanced.config", advanced)
+        _write(self.path / "enabled_plugins", f"[{','.join(plugins)}].\n")
+        _write(self.path / "rabbitmq-env.conf", "")
+        _write(self.url_file, f"amqp://{USER}:{self.password()}@{LOOPBACK}:{state.ports.amqp}/\n")
+
+    def tail(self, lines: int = 15) -> str:
+        """The last lines the node said, to show why it would not start."""
+        said = [_read(self.console), _read(self.log)]
+        return "\n".join("\n".join(said).strip().splitlines()[-lines:])
+
+
+def free_ports(count: int) -> list[int]:
+    """Return *count* different loopback ports that nobody listens on now, at random, below the ephemeral range."""
+    found: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        if _is_free(port):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise ConfigError(f"fewer than {count} free ports between {_PORTS.start} and {_PORTS.stop} on {LOOPBACK}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def _write(path: Path, text: str, mode: int = 0o600) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+        file.write(text)
+
+
+def _read(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
