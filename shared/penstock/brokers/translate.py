@@ -94,10 +94,12 @@ def refused(code: int, words: str, peer: str) -> BrokerError:
 def unreachable(error: OSError, peer: str) -> BrokerError:
     """Translate what TCP or TLS answered to an attempt to connect."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return AccessRefused(f"{peer}: the broker's certificate is not trusted: {one_line(error.verify_message)}")
+        why = getattr(error, "verify_message", "") or error.strerror or str(error)
+        return AccessRefused(f"{peer}: the broker's certificate is not trusted: {one_line(why)}")
+    why = one_line(error.strerror or str(error))
     if isinstance(error, ssl.SSLError):
-        return ConnectionLost(f"{peer}: TLS failed ({error.reason}); is this the broker's TLS port?")
-    return ConnectionLost(f"{peer}: cannot be reached: {one_line(error.strerror or str(error))}")
+        return ConnectionLost(f"{peer}: TLS failed, is this the broker's TLS port? {why}")
+    return ConnectionLost(f"{peer}: cannot be reached: {why}")
 
 
 def again(error: BrokerError) -> BrokerError:
