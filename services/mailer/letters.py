@@ -26,7 +26,7 @@ def letter(job: Job[SendEmail], text: Text, sender: str) -> EmailMessage:
     message["To"] = Address(addr_spec=job.args.to)
     message["Subject"] = text.subject
     message["Date"] = format_datetime(localtime())
-    message["Message-ID"] = f"<{_word(job.id)}@penstock>"
+    message["Message-ID"] = f"<{_atom(job.id)}@penstock>"
     if job.correlation_id:
         message[CORRELATION] = _word(job.correlation_id)
     message["Auto-Submitted"] = "auto-generated"
@@ -34,6 +34,11 @@ def letter(job: Job[SendEmail], text: Text, sender: str) -> EmailMessage:
     if text.html is not None:
         message.add_alternative(text.html, subtype="html")
     return message
+
+
+def _atom(text: str) -> str:
+    """*text* as the left part of a Message-ID: a dot may not stand at either end or beside another one."""
+    return _word(text).replace(".", "%2E") or "none"
 
 
 def _word(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Mail texts from Jinja2 templates: ``NAME.txt``, whose first line is the subject, and ``NAME.html`` where there is one."""
+"""Mail texts from Jinja2 templates: ``NAME.txt``, its first line the subject, and ``NAME.html`` if there is one."""
 
 from __future__ import annotations
 

@@ -1,0 +1,171 @@
+"""The mailer's SMTP adapter against a real server: answers told apart, connections used again and replaced."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from email.message import EmailMessage
+
+import pytest
+
+from penstock import Job, Reject
+from penstock_jobs.email import SendEmail
+from services.mailer.handlers import Mailer
+from services.mailer.ports import NotNow, Refused
+from services.mailer.smtp import SmtpPool, SmtpServer
+from services.mailer.templates import Templates
+from tests.support.mail_server import MailServer, mail_server
+
+SENDER = "shop@penstock.example"
+ADA = "ada@example.org"
+
+
+@pytest.fixture(name="server")
+async def _server() -> AsyncIterator[MailServer]:
+    async with mail_server() as server:
+        yield server
+
+
+def a_pool(server: MailServer, size: int = 2, timeout: float = 5.0) -> SmtpPool:
+    return SmtpPool(SmtpServer.parse(server.url), size, timedelta(seconds=timeout))
+
+
+def a_mail() -> EmailMessage:
+    message = EmailMessage()
+    message["To"] = ADA
+    message.set_content("hello")
+    return message
+
+
+async def test_a_mail_arrives_with_sender_and_recipient(server: MailServer) -> None:
+    async with a_pool(server) as pool:
+        await pool.send(a_mail(), SENDER, ADA)
+    (envelope,) = server.envelopes
+    assert (envelope.mail_from, envelope.rcpt_tos) == (SENDER, [ADA])
+    assert server.mails[0].get_content().strip() == "hello"
+
+
+@pytest.mark.parametrize("answer", ["550 5.1.1 no such user", "553 5.1.3 bad address"])
+async def test_a_permanent_answer_is_a_refusal_in_the_servers_words(server: MailServer, answer: str) -> None:
+    server.answers[ADA] = answer
+    async with a_pool(server) as pool:
+        with pytest.raises(Refused, match=answer):
+            await pool.send(a_mail(), SENDER, ADA)
+
+
+@pytest.mark.parametrize("answer", ["451 4.7.1 come back later", "450 4.2.0 greylisted", "421 4.3.2 shutting down"])
+async def test_a_temporary_answer_is_not_a_refusal(server: MailServer, answer: str) -> None:
+    server.answers[ADA] = answer
+    async with a_pool(server) as pool:
+        with pytest.raises(NotNow, match=answer):
+            await pool.send(a_mail(), SENDER, ADA)
+
+
+@pytest.mark.parametrize(("verdict", "expected"), [("554 5.7.1 spam", Refused), ("452 4.3.1 disk full", NotNow)])
+async def test_the_answer_to_the_content_counts_as_well(
+    server: MailServer, verdict: str, expected: type[Exception]
+) -> None:
+    server.verdict = verdict
+    async with a_pool(server) as pool:
+        with pytest.raises(expected, match=verdict):
+            await pool.send(a_mail(), SENDER, ADA)
+
+
+async def test_a_demand_to_log_in_does_not_condemn_the_mail(server: MailServer) -> None:
+    server.answers[ADA] = "530 5.7.0 authentication required"
+    async with a_pool(server) as pool:
+        with pytest.raises(NotNow, match="530"):
+            await pool.send(a_mail(), SENDER, ADA)
+
+
+async def test_one_connection_carries_many_mails_also_after_a_refusal(server: MailServer) -> None:
+    server.answers["nobody@example.org"] = "550 5.1.1 no such user"
+    async with a_pool(server) as pool:
+        await pool.send(a_mail(), SENDER, ADA)
+        with pytest.raises(Refused):
+            await pool.send(a_mail(), SENDER, "nobody@example.org")
+        await pool.send(a_mail(), SENDER, ADA)
+    assert server.connections == 1
+    assert len(server.mails) == 2
+
+
+async def test_a_connection_that_broke_while_idle_is_replaced_unnoticed(server: MailServer) -> None:
+    async with a_pool(server) as pool:
+        await pool.send(a_mail(), SENDER, ADA)
+        server.cut()
+        await pool.send(a_mail(), SENDER, ADA)
+    assert server.connections == 2
+    assert len(server.mails) == 2
+
+
+async def test_a_connection_that_breaks_in_the_middle_is_not_now(server: MailServer) -> None:
+    server.hold = asyncio.Event()
+    async with a_pool(server) as pool:
+        sending = asyncio.create_task(pool.send(a_mail(), SENDER, ADA))
+        await asyncio.wait_for(server.arrived.wait(), 5)
+        server.cut()
+        with pytest.raises(NotNow, match="closed the connection"):
+            await sending
+        server.hold.set()
+        await pool.send(a_mail(), SENDER, ADA)
+
+
+async def test_no_more_connections_are_open_than_the_pool_has_room_for(server: MailServer) -> None:
+    async with a_pool(server, size=3) as pool:
+        await asyncio.gather(*(pool.send(a_mail(), SENDER, ADA) for _ in range(30)))
+    assert server.connections == 3
+    assert len(server.mails) == 30
+
+
+async def test_a_server_that_never_answers_is_not_now(server: MailServer) -> None:
+    server.hold = asyncio.Event()
+    async with a_pool(server, timeout=0.2) as pool:
+        with pytest.raises(NotNow):
+            await pool.send(a_mail(), SENDER, ADA)
+
+
+async def test_a_cancelled_send_leaves_no_half_spoken_connection_behind(server: MailServer) -> None:
+    server.hold = asyncio.Event()
+    async with a_pool(server, size=1) as pool:
+        sending = asyncio.create_task(pool.send(a_mail(), SENDER, ADA))
+        await asyncio.wait_for(server.arrived.wait(), 5)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        server.hold.set()
+        await pool.send(a_mail(), SENDER, ADA)
+    assert server.connections == 2
+
+
+async def test_nobody_listening_is_not_now() -> None:
+    async with mail_server() as gone:
+        pool = a_pool(gone)
+    with pytest.raises(NotNow, match="cannot be used"):
+        await pool.send(a_mail(), SENDER, ADA)
+
+
+async def test_a_password_is_never_sent_without_tls(server: MailServer) -> None:
+    with_password = SmtpServer("127.0.0.1", server.port, user="shop", password="secret")
+    async with SmtpPool(with_password, 1, timedelta(seconds=5)) as pool:
+        with pytest.raises(NotNow, match="STARTTLS"):
+            await pool.send(a_mail(), SENDER, ADA)
+    assert server.mails == []
+
+
+async def test_a_job_becomes_a_mail_that_carries_its_id(server: MailServer) -> None:
+    args = SendEmail(to=ADA, template="welcome", values={"name": "Ada"})
+    async with a_pool(server) as pool:
+        await Mailer(pool, Templates(), SENDER).send_email(Job("0198-7c", "email.send", args, correlation_id="run-1"))
+    (mail,) = server.mails
+    assert mail["Message-ID"] == "<0198-7c@penstock>"
+    assert mail["X-Correlation-ID"] == "run-1"
+    assert mail["Subject"] == "Welcome, Ada"
+
+
+async def test_a_refused_address_rejects_the_job_in_the_servers_words(server: MailServer) -> None:
+    server.answers[ADA] = "550 5.1.1 no such user"
+    args = SendEmail(to=ADA, template="welcome", values={"name": "Ada"})
+    async with a_pool(server) as pool:
+        with pytest.raises(Reject, match="no such user"):
+            await Mailer(pool, Templates(), SENDER).send_email(Job("1", "email.send", args))

@@ -1,0 +1,87 @@
+"""A real SMTP server on the test's event loop that answers as it is told and keeps what it accepts."""
+
+from __future__ import annotations
+
+import asyncio
+import email.policy
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from email import message_from_bytes
+from email.message import EmailMessage
+
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+OK = "250 OK"
+
+
+class MailServer:
+    """``answers`` by recipient to RCPT and ``verdict`` to DATA may be changed at any time."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.answers: dict[str, str] = {}
+        self.verdict = OK
+        self.mails: list[EmailMessage] = []
+        self.envelopes: list[Envelope] = []
+        #: Set when a message has come; while ``hold`` is set, its answer waits.
+        self.arrived = asyncio.Event()
+        self.hold: asyncio.Event | None = None
+        self._sessions: list[SMTP] = []
+
+    @property
+    def url(self) -> str:
+        return f"smtp://127.0.0.1:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        """How many connections were ever made."""
+        return len(self._sessions)
+
+    def cut(self) -> None:
+        """Break every connection without a word."""
+        for session in self._sessions:
+            if isinstance(session.transport, asyncio.Transport):
+                session.transport.abort()
+
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        answer = self.answers.get(address, OK)
+        if answer == OK:
+            envelope.rcpt_tos.append(address)
+        return answer
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+        self.arrived.set()
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.verdict == OK:
+            self.envelopes.append(envelope)
+            self.mails.append(_parsed(envelope))
+        return self.verdict
+
+    def session(self) -> SMTP:
+        found = SMTP(self, hostname="mail.test", loop=asyncio.get_running_loop())
+        self._sessions.append(found)
+        return found
+
+
+def _parsed(envelope: Envelope) -> EmailMessage:
+    assert isinstance(envelope.content, bytes)
+    found = message_from_bytes(envelope.content, policy=email.policy.default)
+    assert isinstance(found, EmailMessage)
+    return found
+
+
+@asynccontextmanager
+async def mail_server(port: int = 0) -> AsyncIterator[MailServer]:
+    """A server on the loopback address; its connections end with it."""
+    found = MailServer()
+    listening = await asyncio.get_running_loop().create_server(found.session, "127.0.0.1", port)
+    found.port = listening.sockets[0].getsockname()[1]
+    try:
+        yield found
+    finally:
+        listening.close()
+        found.cut()
+        await listening.wait_closed()
