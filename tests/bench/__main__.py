@@ -106,6 +106,13 @@ def _entrants(text: str) -> tuple[str, ...]:
     return _names(text)
 
 
+def _series(text: str) -> tuple[str, ...]:
+    if unknown := set(_names(text)) - set(brokers.INSTALLATIONS):
+        known = ", ".join(brokers.INSTALLATIONS)
+        raise argparse.ArgumentTypeError(f"no RabbitMQ {', '.join(sorted(unknown))}; there are {known}")
+    return _names(text)
+
+
 def _pair(text: str) -> tuple[str, str]:
     series, separator, url = text.partition("=")
     if not separator:
@@ -117,7 +124,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--only", type=_names, default=(), metavar="MEASURE,…", help="these measures only")
     parser.add_argument("--who", type=_entrants, default=tuple(ENTRANTS), metavar="WHO,…", help="these entrants only")
-    parser.add_argument("--brokers", type=_names, default=brokers.KNOWN, metavar="3.10,4.3", help="these brokers only")
+    parser.add_argument(
+        "--brokers", type=_series, default=brokers.PUBLISHED, metavar="3.10,4.3", help="these brokers only"
+    )
     parser.add_argument(
         "--broker-url", type=_pair, action="append", default=[], metavar="SERIES=URL", help="use a broker that runs"
     )

@@ -6,14 +6,15 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from penstock.errors import BrokerError
 from penstock.testing.broker_node import PrivateBroker
 from tests.bench import queues
 from tests.bench.lineup import SCRATCH
+from tests.support.brokers import TREES
 
-#: What Debian 12 has.
-HOST_SERIES = "3.10"
-KNOWN = (HOST_SERIES, "4.3")
+#: What ``PrivateBroker`` is to run for each series.
+INSTALLATIONS = {"3.10": "host", "4.0": TREES / "trixie", "4.3": TREES / "sid"}
+#: Those that results are published for.
+PUBLISHED = ("3.10", "4.3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,5 @@ def running(series: str, urls: Mapping[str, str]) -> Iterator[Broker]:
     if series in urls:
         yield Broker(urls[series], queues.server_version(urls[series]))
         return
-    with PrivateBroker(SCRATCH / f"node-{series}", _installation(series)) as node:
+    with PrivateBroker(SCRATCH / f"node-{series}", INSTALLATIONS[series]) as node:
         yield Broker(node.amqp_url, node.version)
-
-
-def _installation(series: str) -> str:
-    if series != HOST_SERIES:
-        raise BrokerError(f"no RabbitMQ {series} here; hand one over with --broker-url {series}=URL")
-    return "host"

@@ -46,7 +46,7 @@ class Bench:
         return figures
 
     def work(self, entrant: Entrant, experiment: Experiment) -> Figures:
-        self._play(entrant, "seed", 1)
+        self._play(entrant, experiment.seed, 1)
         queues.multiply(self.url, entrant.queue, experiment.count)
         return self._worked(entrant, experiment)
 

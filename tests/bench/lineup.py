@@ -49,7 +49,7 @@ ENTRANTS = {
             "penstock",
             _E + "penstock_",
             "jobs.bench",
-            idle=("-m", "penstock", "worker", _E + "penstock_:build"),
+            idle=(str(Path(sys.executable).with_name("penstock")), "worker", _E + "penstock_:build"),
         ),
         Entrant("pika", _E + "pika_bare", "bench.pika", idle=("-m", _E + "pika_bare", "latency_worker", "1000000000")),
         Entrant("c", _E + "c_ceiling", "bench.c"),

@@ -39,6 +39,8 @@ class Experiment:
     measures: tuple[Measure, ...]
     rounds: int = 3
     rival_rounds: int = 2
+    #: The role that publishes the job whose copies are worked off.
+    seed: str = "seed"
 
     def rounds_of(self, who: str) -> int:
         """How many rounds *who* runs; the figure is the median of them."""
@@ -57,6 +59,13 @@ EXPERIMENTS = (
         ("c", "pika", "penstock", *RIVALS),
         _rate("publish_async", "publish, pipelined"),
         rounds=5,
+    ),
+    Experiment(
+        "publish_each",
+        Shape.PUBLISH,
+        20_000,
+        ("penstock",),
+        _rate("publish_each", "publish, 1,000 tasks one by one"),
     ),
     Experiment(
         "publish_many",
@@ -93,7 +102,8 @@ EXPERIMENTS = (
         Shape.WORK,
         10_000,
         ("penstock", *RIVALS),
-        _rate("work_thread", "work, jobs in threads"),
+        _rate("work_thread", "work, jobs in eight threads"),
+        seed="seed_thread",
     ),
     Experiment(
         "latency",

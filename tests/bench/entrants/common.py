@@ -48,6 +48,19 @@ FILL = ""
 FILL = "x" * (BODY_SIZE - len(compact(arguments())))
 
 
+class Clock:
+    """Starts when made. The processor time beside the rate tells a slow client from a busy machine."""
+
+    def __init__(self) -> None:
+        self._wall = time.perf_counter()
+        self._cpu = time.process_time()
+
+    def figures(self, count: int) -> Figures:
+        """*count* per second until now, and the processor time of this process for each, in microseconds."""
+        cpu = time.process_time() - self._cpu
+        return {"rate": count / (time.perf_counter() - self._wall), "cpu_us": cpu * 1e6 / count}
+
+
 class Tally:
     """Counts finished jobs, from any thread, and keeps when the first and the last of *count* finished."""
 
@@ -55,21 +68,21 @@ class Tally:
         self._count = count
         self._on_last = on_last
         self._numbers = itertools.count(1)
-        self._first = 0.0
-        self._last = 0.0
+        self._clock = Clock()
+        self._figures: Figures = {}
 
     def tick(self) -> None:
         """Count one finished job."""
         number = next(self._numbers)
         if number == 1:
-            self._first = time.perf_counter()
+            self._clock = Clock()
         elif number == self._count:
-            self._last = time.perf_counter()
+            self._figures = self._clock.figures(self._count - 1)
             self._on_last()
 
     def figures(self) -> Figures:
         """Jobs per second between the first and the last finished job."""
-        return {"rate": (self._count - 1) / (self._last - self._first)}
+        return self._figures
 
 
 class Latencies:
@@ -98,16 +111,16 @@ def _percentile(ordered: list[float], share: float) -> float:
 
 def timed(count: int, publish_all: Callable[[], object]) -> Figures:
     """Run *publish_all*, which publishes *count* jobs and returns when all are confirmed; give the rate."""
-    start = time.perf_counter()
+    clock = Clock()
     publish_all()
-    return {"rate": count / (time.perf_counter() - start)}
+    return clock.figures(count)
 
 
 async def timed_async(count: int, publish_all: Awaitable[object]) -> Figures:
     """As `timed`, for a coroutine."""
-    start = time.perf_counter()
+    clock = Clock()
     await publish_all
-    return {"rate": count / (time.perf_counter() - start)}
+    return clock.figures(count)
 
 
 def in_threads(threads: int, count: int, publish: Callable[[], object]) -> Figures:
@@ -123,11 +136,10 @@ def in_threads(threads: int, count: int, publish: Callable[[], object]) -> Figur
     with ThreadPoolExecutor(threads) as pool:
         running = [pool.submit(share, count // threads - 1) for _ in range(threads)]
         begun.wait(LIMIT)
-        start = time.perf_counter()
+        clock = Clock()
         for future in running:
             future.result(LIMIT)
-        seconds = time.perf_counter() - start
-    return {"rate": (count // threads - 1) * threads / seconds}
+        return clock.figures((count // threads - 1) * threads)
 
 
 async def windowed(count: int, publish: Callable[[], Awaitable[object]]) -> None:

@@ -125,6 +125,7 @@ def seed(_count: int) -> Figures:
 
 ROLES = {
     "seed": seed,
+    "seed_thread": seed,
     "publish_async": publish_16_threads,
     "publish_1_thread": publish_1_thread,
     "publish_16_threads": publish_16_threads,

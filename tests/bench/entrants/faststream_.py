@@ -128,6 +128,7 @@ def seed(_count: int) -> Figures:
 
 ROLES = {
     "seed": seed,
+    "seed_thread": seed,
     "publish_async": publish_async,
     "work_async": work_async,
     "work_thread": work_thread,
