@@ -17,6 +17,12 @@ from penstock.topology.names import DEAD, DELAY
 MAX_HISTORY = 20
 MAX_HEADERS = 32 * 1024
 
+_FIRST_TO_GO = frozenset({h.TRACEBACK, h.HISTORY})
+_MAX_NAME = 255
+
+#: Left free for what the driver adds: the length of the table and the publish sequence.
+_DRIVERS = 64
+
 #: AMQP 0-9-1 sender-selected distribution: kept, a copy would reach queues its own exchange never routes to.
 _SENDER_SELECTED = frozenset({"CC", "BCC"})
 
@@ -38,7 +44,7 @@ def kind_of(delivery: Delivery) -> str:
 def origin_of(delivery: Delivery) -> tuple[str, str]:
     """The exchange and routing key by which the job was first published."""
     exchange, found, key = h.text_of(delivery.message.headers, h.ORIGIN).partition(" ")
-    if found:
+    if found and len(exchange) <= _MAX_NAME and len(key) <= _MAX_NAME:
         return exchange, key
     target = target_of(delivery.key)
     return delivery.exchange, delivery.key if target is None else target.name
@@ -136,18 +142,14 @@ def _words(failure: Failure) -> str:
 
 
 def _fitted(message: Message) -> Message:
-    """Keep the header table under its limit: a table over one frame closes the connection. Ours shrink first."""
+    """Keep the header table under its limit: a table over one frame closes the connection. Comfort goes first."""
     table = message.headers
-    size = _size(table)
-    if size <= MAX_HEADERS:
-        return message
-    for name in (h.TRACEBACK, h.HISTORY):
-        if size > MAX_HEADERS and name in table:
-            size -= _size(table.pop(name))
-    for name in sorted((n for n in table if not n.startswith(h.PREFIX)), key=lambda n: -_size(table[n])):
-        if size <= MAX_HEADERS:
-            break
-        size -= _size(table.pop(name))
+    excess = _size(table) + _DRIVERS - MAX_HEADERS
+    if excess > 0:
+        for name in sorted(table, key=lambda name: (name in h.NEEDED, name not in _FIRST_TO_GO, -_size(table[name]))):
+            excess -= 2 + len(name.encode()) + _size(table.pop(name))
+            if excess <= 0:
+                break
     return message
 
 
@@ -159,7 +161,7 @@ def _size(value: object) -> int:
         case bytes():
             return 5 + len(value)
         case dict():
-            return 5 + sum(2 + len(str(name)) + _size(item) for name, item in value.items())
+            return 5 + sum(2 + len(name.encode()) + _size(item) for name, item in value.items())
         case list():
             return 5 + sum(_size(item) for item in value)
         case _:

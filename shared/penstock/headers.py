@@ -30,6 +30,9 @@ TRACESTATE = "tracestate"
 #: What only a dead letter carries; stripped when it is replayed.
 STORY = frozenset({QUEUE, REASON, ERROR_TYPE, ERROR, TRACEBACK, DIED, WORKER})
 
+#: What a copy needs to run and to be told apart: kept whatever else must go to make room.
+NEEDED = frozenset({ATTEMPT, COPY, EXPIRES, DUE, PUBLISHED, ORIGIN, SEQ, TRACEPARENT}) | STORY - {TRACEBACK}
+
 MAX_ATTEMPT = 1_000_000
 MAX_MS = 253_402_300_799_999  # the last millisecond of the year 9999
 

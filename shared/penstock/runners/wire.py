@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import math
 import struct
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, assert_never  # JSON values
 
 import orjson
@@ -44,7 +46,7 @@ def frame(value: object) -> bytes:
 def pack_delivery(delivery: Delivery, memory: int | None) -> dict[str, Any]:
     """*delivery* and the memory cap of its run as JSON values."""
     values = asdict(delivery)
-    values["message"]["body"] = base64.b64encode(delivery.message.body).decode()
+    values["message"] |= {"body": _packed(delivery.message.body), "headers": _packed(delivery.message.headers)}
     return values | {"memory": memory}
 
 
@@ -52,7 +54,7 @@ def unpack_delivery(values: dict[str, Any]) -> tuple[Delivery, int | None]:
     """The reverse of ``pack_delivery``."""
     memory = values.pop("memory")
     message = values.pop("message")
-    message["body"] = base64.b64decode(message["body"])
+    message |= {"body": _unpacked(message["body"]), "headers": _unpacked(message["headers"])}
     return Delivery(message=Message(**message), **values), memory
 
 
@@ -60,7 +62,7 @@ def pack_outcome(outcome: Outcome) -> dict[str, Any]:
     """*outcome* as JSON values."""
     match outcome:
         case Done(result=result):
-            return {"as": "done", "result": result}
+            return {"as": "done", "result": _jsonable(result)}
         case Retried(delay=delay, failure=failure):
             return {"as": "retried", "delay": delay.total_seconds(), "failure": asdict(failure)}
         case Snoozed(delay=delay, note=note):
@@ -90,3 +92,49 @@ def unpack_outcome(values: dict[str, Any]) -> Outcome:
             return Cancelled()
         case _:
             return Released()
+
+
+def _packed(value: object) -> object:
+    """A header value with a tag on everything that JSON has no word for; a table has one too, so none can be forged."""
+    match value:
+        case dict():
+            return {"table": {name: _packed(item) for name, item in value.items()}}
+        case list():
+            return [_packed(item) for item in value]
+        case bytes():
+            return {"bytes": base64.b64encode(value).decode()}
+        case datetime():
+            return {"time": value.isoformat()}
+        case Decimal():
+            return {"decimal": str(value)}
+        case float() if not math.isfinite(value):
+            return {"float": str(value)}
+        case _:
+            return value
+
+
+def _unpacked(value: Any) -> Any:
+    match value:
+        case {"table": items}:
+            return {name: _unpacked(item) for name, item in items.items()}
+        case list():
+            return [_unpacked(item) for item in value]
+        case {"bytes": text}:
+            return base64.b64decode(text)
+        case {"time": text}:
+            return datetime.fromisoformat(text)
+        case {"decimal": text}:
+            return Decimal(text)
+        case {"float": text}:
+            return float(text)
+        case _:
+            return value
+
+
+def _jsonable(result: object) -> object:
+    """*result*, or a word for it: a handler that ended well must not fail for what it returned."""
+    try:
+        to_json(result, fallback=repr, inf_nan_mode="null")
+    except Exception:  # noqa: BLE001 - writing it runs foreign code
+        return f"<{type(result).__name__} that cannot be written as JSON>"
+    return result
