@@ -135,9 +135,9 @@ def _words(error: ValidationError) -> str:
     return "; ".join(words) + (f"; and {more} more" if more > 0 else "")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewJob(Generic[A]):
-    """A job to be published.
+    """A job to be published. Treat it as read-only (freezing it would cost more than the rest of its making).
 
     *id*: the stable job id (a fresh UUIDv7 when None). *delay* or *at* (aware datetime; not both): not before then,
     to the second, at most 194 days away. *expires*: an instant or a time from now after which it is not run any more.
