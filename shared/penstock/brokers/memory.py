@@ -69,6 +69,10 @@ class MemoryBroker:
         """What waits in *queue* to be delivered, in order; for reading only."""
         return tuple(stored.message for stored in self._queue(queue).ready)
 
+    def unacked(self, queue: str) -> tuple[Message, ...]:
+        """What of *queue* is delivered and not settled; for reading only."""
+        return tuple(stored.message for stored in self._queue(queue).unacked)
+
     def held(self, queue: str) -> tuple[Message, ...]:
         """The unroutable dead letters of *queue*: with at-least-once they stay there, seen by no consumer."""
         return tuple(stored.message for stored in self._queue(queue).held)
@@ -103,7 +107,7 @@ class MemoryBroker:
         return ", ".join(f"{number} of {what}" for what, number in held.items()) or "a publish without an answer"
 
     def _queue(self, name: str) -> MemoryQueue:
-        return self._node.queues[name]
+        return self._node.queue(name)
 
 
 class MemoryLink:
@@ -150,9 +154,7 @@ class MemoryLink:
 
     def _find(self, queue: str) -> MemoryQueue:
         self._check()
-        if queue not in self._node.queues:
-            raise TopologyMismatch(f"no queue '{queue}'")
-        return self._node.queues[queue]
+        return self._node.queue(queue)
 
     def _check(self) -> None:
         if self.lost.done():
@@ -258,8 +260,8 @@ class MemorySubscription:
 
     def ack(self, delivery: Delivery) -> None:
         """Answer that the job is finished or replaced: the queue forgets the message."""
-        self._settle(delivery)
-        self._queue.stir()
+        if self._settle(delivery):
+            self._queue.stir()
 
     def release(self, delivery: Delivery) -> None:
         """Give the delivery back to the queue."""

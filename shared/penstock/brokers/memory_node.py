@@ -60,6 +60,12 @@ class MemoryNode:
             self._bindings[binding] = None
         self._reroute()
 
+    def queue(self, name: str) -> MemoryQueue:
+        """The queue called *name*. Raises ``TopologyMismatch`` when there is none."""
+        if name not in self.queues:
+            raise TopologyMismatch(f"no queue '{name}'")
+        return self.queues[name]
+
     def delete_exchange(self, name: str) -> None:
         """Delete exchange *name* with its bindings; no error when it does not exist."""
         self.exchanges.pop(name, None)

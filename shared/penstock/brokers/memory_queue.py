@@ -134,13 +134,14 @@ class MemoryQueue:
         stored.returns += 1
         if self._limit is not None and stored.returns > self._limit:
             self._bury(self, stored, DELIVERY_LIMIT)
-            return
-        self._returned.append(stored)
+        else:
+            self._returned.append(stored)
         self.stir()
 
     def reject(self, stored: Stored) -> None:
         """Let go of a delivered message that the consumer does not want to see again."""
         self._bury(self, stored, REJECTED)
+        self.stir()
 
     def close(self, reason: BrokerError) -> int:
         """Cancel the consumers and forget everything; return how many messages that were."""
