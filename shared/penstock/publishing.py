@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any  # jobs of many argument types pass through here
+from typing import Any, TypeVar  # jobs of many argument types pass through here
 
 from penstock import headers as h
 from penstock.clock import Clock, new_job_id
@@ -20,6 +20,8 @@ from penstock.message import JSON, Message
 from penstock.ports import Outlet
 from penstock.sending import Sender
 from penstock.topology.names import DELAY, JOBS
+
+V = TypeVar("V")
 
 #: Publishes in flight at once in ``send_many``: hides a round trip, and bounds the duplicates after a loss.
 WINDOW = 1000
@@ -150,7 +152,7 @@ class Publishing:
 def _delayed(kind: str, options: NewJob[Any], now_ms: int) -> tuple[str, str]:
     if options.delay is not None and options.at is not None:
         raise UsageError("a job takes delay or at, not both")
-    wait = options.delay if options.delay is not None else _until(options.at, now_ms)
+    wait = _until(options.at, now_ms) if options.delay is None else _typed(options.delay, timedelta, "delay")
     if wait < _ZERO and options.delay is not None:
         raise UsageError(f"a delay cannot be negative: {wait}")
     if wait <= _ZERO:
@@ -169,13 +171,15 @@ def _until(at: datetime | None, now_ms: int) -> timedelta:
 
 
 def _expires_ms(expires: datetime | timedelta, now_ms: int) -> int:
-    if isinstance(expires, timedelta):
-        return now_ms + expires // timedelta(milliseconds=1)
-    return int(_aware(expires, "expires").timestamp() * 1000)
+    if not isinstance(expires, timedelta):
+        return min(max(int(_aware(expires, "expires").timestamp() * 1000), 0), h.MAX_MS)
+    if expires <= _ZERO:
+        raise UsageError(f"expires is {expires} from now: the job would never run")
+    return min(now_ms + expires // timedelta(milliseconds=1), h.MAX_MS)
 
 
 def _aware(when: datetime, name: str) -> datetime:
-    if when.utcoffset() is None:
+    if _typed(when, datetime, name).utcoffset() is None:
         raise UsageError(
             f"{name} is {when.isoformat()}, without a zone: give an aware datetime, e.g. datetime.now(UTC)"
         )
@@ -183,6 +187,12 @@ def _aware(when: datetime, name: str) -> datetime:
 
 
 def _checked_id(job_id: str) -> str:
-    if not job_id or len(job_id.encode("utf-8", "replace")) > _MAX_ID:
+    if not _typed(job_id, str, "id") or len(job_id.encode("utf-8", "replace")) > _MAX_ID:
         raise UsageError(f"a job id has 1 to {_MAX_ID} bytes, not {len(job_id)}")
     return job_id
+
+
+def _typed(value: V, expected: type[V], name: str) -> V:
+    if not isinstance(value, expected):
+        raise UsageError(f"{name} is {value!r}; it takes a {expected.__name__}")
+    return value
