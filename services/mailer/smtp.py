@@ -42,7 +42,7 @@ class SmtpServer:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Read ``smtp://`` or ``smtps://``. Raises ``ConfigError`` that does not quote the URL: it may hold a password."""
+        """Read ``smtp://`` or ``smtps://``. Raises ``ConfigError``, which never shows the URL and its password."""
         try:
             parts = urlsplit(url.strip())
             port = parts.port
