@@ -11,7 +11,10 @@ from tests.conformance.subjects import LinkBroker, MemorySubject
 
 
 @pytest.fixture(params=["memory", "pika"])
-async def link_broker(request: pytest.FixtureRequest, broker_version: str) -> AsyncIterator[LinkBroker]:
+async def link_broker(
+    request: pytest.FixtureRequest,
+    broker_version: str,  # noqa: ARG001 - the fixtures asked for by name below need it
+) -> AsyncIterator[LinkBroker]:
     """A broker with nothing declared on it; by pika, of every version that is chosen."""
     if request.param == "memory":
         yield MemorySubject()  # whatever the version: nothing else tells its tests apart

@@ -65,6 +65,11 @@ class MemoryBroker:
         """Delete queue *name* with what it holds and cancel its consumers, as an operator can."""
         self._node.delete_queue(name)
 
+    @property
+    def queue_names(self) -> tuple[str, ...]:
+        """Every queue there is, in the order of their declaration."""
+        return tuple(self._node.queues)
+
     def ready(self, queue: str) -> tuple[Message, ...]:
         """What waits in *queue* to be delivered, in order; for reading only."""
         return tuple(stored.message for stored in self._queue(queue).ready)
@@ -237,6 +242,7 @@ class MemorySubscription:
         self._prefetch = prefetch
         self._on_delivery = on_delivery
         self._unacked: dict[int, Stored] = {}
+        self._handed: dict[int, Delivery] = {}  # by tag as well: deliveries of other channels have the same tags
         self._tags = count(1)
         queue.consumers.append(self)
         queue.stir()
@@ -255,8 +261,9 @@ class MemorySubscription:
         """Deliver one message."""
         tag = next(self._tags)
         self._unacked[tag] = stored
+        self._handed[tag] = _delivery(stored, self._queue.declared.name, tag)
         self._activity.begin()
-        self._on_delivery(_delivery(stored, self._queue.declared.name, tag))
+        self._on_delivery(self._handed[tag])
 
     def ack(self, delivery: Delivery) -> None:
         """Answer that the job is finished or replaced: the queue forgets the message."""
@@ -297,15 +304,17 @@ class MemorySubscription:
         for _ in unsettled:
             self._activity.end()
         self._unacked.clear()
+        self._handed.clear()
         if not self.ended.done():
             self.ended.set_result(reason)
         return unsettled
 
     def _settle(self, delivery: Delivery) -> Stored | None:
-        stored = self._unacked.pop(delivery.tag, None)
-        if stored is not None:
-            self._activity.end()
-        return stored
+        if self._handed.get(delivery.tag) is not delivery:
+            return None
+        del self._handed[delivery.tag]
+        self._activity.end()
+        return self._unacked.pop(delivery.tag)
 
 
 def _delivery(stored: Stored, queue: str, tag: int) -> Delivery:

@@ -15,7 +15,7 @@ from penstock.brokers.channels import Channel
 from penstock.brokers.pika_outlet import PikaOutlet
 from penstock.brokers.pika_subscription import PikaSubscription
 from penstock.brokers.wire import Wire, WireProtocol
-from penstock.errors import BrokerError, ConnectionLost
+from penstock.errors import BrokerError, ConnectionLost, TopologyMismatch
 from penstock.ports import OnDelivery
 from penstock.urls import BrokerUrl
 
@@ -126,7 +126,7 @@ class PikaLink:
     async def consume(self, queue: str, prefetch: int, on_delivery: OnDelivery, tag: str) -> PikaSubscription:
         """See ``Link.consume``."""
         channel = await self._channel()
-        subscription = PikaSubscription(channel, queue, on_delivery, tag)
+        subscription = PikaSubscription(channel, queue, on_delivery, tag, self._why_cancelled)
         await subscription.start(prefetch)
         return subscription
 
@@ -146,6 +146,19 @@ class PikaLink:
         finally:
             if not self.lost.done():
                 self._wire.abort()
+
+    async def _why_cancelled(self, queue: str) -> BrokerError:
+        """The broker's cancel gives no reason: see whether the queue is still there."""
+        try:
+            await self.depth(queue)
+        except TopologyMismatch:
+            return TopologyMismatch(f"{self._peer}: queue {queue!r} was deleted under its consumer")
+        except BrokerError as error:
+            return error
+        return BrokerError(
+            f"{self._peer}: the broker cancelled the consumer of {queue!r}, which still exists:"
+            " a delivery met the consumer timeout, or the queue moved"
+        )
 
     async def _channel(self) -> Channel:
         self._raise_if_lost()

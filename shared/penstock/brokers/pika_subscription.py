@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from penstock.brokers.acks import AckLedger
 from penstock.brokers.channels import Channel
 from penstock.brokers.content import ContentSink
 from penstock.brokers.frames import DELIVER, DeliveryDecoder, encode_ack, encode_nack
+from penstock.brokers.translate import Closing
 from penstock.errors import BrokerError, ConnectionLost
 from penstock.message import Delivery
 from penstock.ports import OnDelivery
+
+AskWhy = Callable[[str], Awaitable[BrokerError]]
 
 
 class PikaSubscription(ContentSink):
     """A ``Subscription`` over a pika channel. Deliveries of other channels are never settled here: tags would match."""
 
-    def __init__(self, channel: Channel, queue: str, on_delivery: OnDelivery, tag: str) -> None:
+    def __init__(self, channel: Channel, queue: str, on_delivery: OnDelivery, tag: str, ask_why: AskWhy) -> None:
+        """*ask_why* finds out, on another channel, why the broker cancelled the consumer of a queue."""
         super().__init__()
         self._channel = channel
         self._wire = channel.wire
@@ -31,8 +36,11 @@ class PikaSubscription(ContentSink):
         self._outstanding: dict[int, Delivery] = {}
         self._collecting = False
         self._changing = asyncio.Lock()
+        self._ask_why = ask_why
+        self._asking: asyncio.Task[None] | None = None
+        self._alive = True
         self.ended: asyncio.Future[BrokerError] = channel.wire.loop.create_future()
-        channel.attach(self, lambda closing: self._end(closing.error))
+        channel.attach(self, self._on_closed)
         channel.pika.add_on_cancel_callback(self._on_cancelled)
 
     async def start(self, prefetch: int) -> None:
@@ -64,7 +72,7 @@ class PikaSubscription(ContentSink):
     async def widen(self, prefetch: int) -> None:
         """See ``Subscription.widen``. Never raises: a failure ends the subscription."""
         async with self._changing:
-            if self.ended.done() or not self._tag:
+            if not self._alive or not self._tag:
                 return
             try:
                 await self._cancel()
@@ -75,7 +83,7 @@ class PikaSubscription(ContentSink):
     async def cancel(self) -> None:
         """See ``Subscription.cancel``. Never raises: without the broker's answer the subscription ends."""
         async with self._changing:
-            if self.ended.done() or not self._tag:
+            if not self._alive or not self._tag:
                 return
             try:
                 await self._cancel()
@@ -106,7 +114,7 @@ class PikaSubscription(ContentSink):
 
     def _send_acks(self) -> None:
         self._collecting = False
-        if not self.ended.done():
+        if self._alive:
             number = self._channel.number
             self._wire.put([encode_ack(number, tag, multiple) for tag, multiple in self._ledger.collect()])
 
@@ -117,7 +125,7 @@ class PikaSubscription(ContentSink):
         return True
 
     def _on_content(self, method: bytes, header: bytes, body: bytes) -> None:
-        if self.ended.done():
+        if not self._alive:
             return  # it goes back to the queue with the channel
         delivery = self._decoder.decode(method, header, body)
         self._outstanding[delivery.tag] = delivery
@@ -126,17 +134,24 @@ class PikaSubscription(ContentSink):
 
     def _on_cancelled(self, _: object) -> None:
         """The broker took the consumer away: what it has returned meanwhile must not be acked by its old tag."""
-        self._end(
-            BrokerError(
-                f"{self._channel.peer}: the broker cancelled the consumer of {self._queue!r}:"
-                " the queue was deleted or moved, or a delivery met the consumer timeout"
-            )
-        )
+        if self._alive:
+            self._asking = self._wire.loop.create_task(self._find_out_why(), name=f"why cancelled: {self._queue}")
+            self._stop()
+
+    async def _find_out_why(self) -> None:
+        self._end(await self._ask_why(self._queue))
+
+    def _on_closed(self, closing: Closing) -> None:
+        if self._asking is None:
+            self._end(closing.error)
 
     def _end(self, reason: BrokerError) -> None:
-        if self.ended.done():
-            return
-        self.ended.set_result(reason)
+        if not self.ended.done():
+            self.ended.set_result(reason)
+            self._stop()
+
+    def _stop(self) -> None:
+        self._alive = False
         self._outstanding.clear()
         self._channel.drop()
 
