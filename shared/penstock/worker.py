@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any  # futures of any result
 
@@ -68,7 +69,8 @@ class Worker:
         self.name = f"{name or queue}@{socket.gethostname()}:{os.getpid()}"
         self._consumer_timeout = consumer_timeout
         self._patience = watchdog.total_seconds()
-        self._clock = clock or SystemClock()
+        #: May be replaced before ``run``: a test hands a clock of its own to a worker that a factory built.
+        self.clock = clock or SystemClock()
         self._stop_now = asyncio.Event()
         self._openings = 0
 
@@ -76,6 +78,10 @@ class Worker:
     def prefetch(self) -> int:
         """Deliveries held at once: the slots and a reserve of half as many, so that a slot never waits for the wire."""
         return self.slots + max(1, self.slots // 2)
+
+    def limit_to(self, patterns: Sequence[str]) -> None:
+        """Take only kinds that match *patterns*, before ``run``; a message of another kind is dead."""
+        self.limits = replace(self.limits, binds=tuple(patterns))
 
     def check(self, factory: str | None = None) -> None:
         """Raise ``ConfigError`` with everything that would make this worker lose its deliveries or do nothing."""
@@ -122,8 +128,8 @@ class Worker:
         children = ChildProcesses(factory) if factory else None
         threads = ThreadPoolExecutor(self.slots, "handler")
         run = calls(self.handlers, self.middleware, threads)
-        execution = Execution(self.handlers, run, self.limits, self._clock, self.events, children)
-        settlement = Settlement(sender, self._clock, self.events, self.name)
+        execution = Execution(self.handlers, run, self.limits, self.clock, self.events, children)
+        settlement = Settlement(sender, self.clock, self.events, self.name)
         queue = work_queue(self.queue)
         try:
             await publish.link()
