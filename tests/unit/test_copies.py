@@ -253,6 +253,14 @@ def test_no_copys_headers_exceed_32_kib_on_the_wire(headers: dict[str, Any]) -> 
         assert len(encode_content_header(copy.message, 1)) - properties_alone <= MAX_HEADERS
 
 
+@pytest.mark.parametrize("size", range(MAX_HEADERS - 400, MAX_HEADERS, 7))
+def test_the_limit_holds_to_the_byte(size: int) -> None:
+    message = copies.replay(delivery({"h": "x" * size}).message, "jobs.email").message
+    assert (
+        len(encode_content_header(message, 1)) - len(encode_content_header(_without_headers(message), 1)) <= MAX_HEADERS
+    )
+
+
 @given(tables)
 def test_every_copy_can_be_encoded(headers: dict[str, Any]) -> None:
     encoder = PublishEncoder(1, 131_072)
@@ -262,7 +270,7 @@ def test_every_copy_can_be_encoded(headers: dict[str, Any]) -> None:
 
 def test_the_headers_that_matter_survive_thirty_kib_of_foreign_ones() -> None:
     long = Failure("ValueError", "é" * 512, "x" * 8192)
-    headers = dead(bulk(30, 1024) | {"penstock-attempt": 3}, long).message.headers
+    headers = dead(bulk(300, 100) | {"penstock-attempt": 3}, long).message.headers
     assert (headers["penstock-attempt"], headers["penstock-reason"]) == (3, "rejected")
     assert headers["penstock-error"] == "é" * 512
     assert headers["penstock-queue"] == "jobs.email"

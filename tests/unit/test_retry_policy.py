@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.errors import ConfigError
@@ -45,6 +45,7 @@ def test_a_later_attempt_never_waits_less(policy: RetryPolicy, attempt: int) -> 
 
 
 @given(policies, attempts, rolls)
+@example(RetryPolicy(first=timedelta(seconds=9), jitter=1.0), 1, 0.9)
 def test_jitter_adds_at_most_its_share_and_only_from_ten_seconds(
     policy: RetryPolicy, attempt: int, roll: float
 ) -> None:
