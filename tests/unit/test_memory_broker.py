@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.brokers.memory import MemoryBroker, MemoryOutlet, MemorySubscription
+from penstock.brokers.memory import MemoryBroker
+from penstock.brokers.memory_link import MemoryOutlet, MemorySubscription
 from penstock.errors import ConfigError, ConnectionLost, Unconfirmed, Unencodable, Unroutable
 from penstock.message import Delivery, Message
 from penstock.testing.clock import ManualClock
