@@ -1,0 +1,183 @@
+"""The one log subscriber: what happens inside, told in lines; every done job at DEBUG, a summary a minute at INFO."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any  # log fields of any type
+
+import structlog
+
+from penstock.events import (
+    ConnectFailed,
+    ConsumingEnded,
+    ConsumingStarted,
+    DrainStarted,
+    Event,
+    Events,
+    JobFinished,
+    LinkLost,
+    LinkOpened,
+    LoopLagged,
+    Published,
+    SettleFailed,
+    WatchdogReopened,
+)
+from penstock.printable import shortened
+from penstock.outcome import Cancelled, Dead, Done, Expired, Failure, Outcome, Released, Retried, Snoozed
+
+SUMMARY_EVERY = 60.0
+MAX_ERROR = 300
+
+_OUTCOMES: dict[type[Outcome], str] = {
+    Done: "done",
+    Retried: "retried",
+    Snoozed: "snoozed",
+    Dead: "dead",
+    Expired: "expired",
+    Cancelled: "cancelled",
+    Released: "released",
+}
+
+
+class EventLog:
+    """Logs events. Payloads never; what errors quote is cut. One process; any thread may call it."""
+
+    def __init__(self, *, every: float = SUMMARY_EVERY) -> None:
+        self._log = structlog.stdlib.get_logger("penstock")
+        self._plain = logging.getLogger("penstock")
+        self._every = every
+        self._counts: Counter[str] = Counter()
+        self._busy = 0.0
+        self._since = time.monotonic()
+        self._timer: asyncio.TimerHandle | None = None
+        self._lines: dict[type[Any], Callable[[Any], None]] = {
+            JobFinished: self._finished,
+            Published: self._published,
+            LinkOpened: self._opened,
+            LinkLost: self._lost,
+            ConnectFailed: self._failed,
+            ConsumingStarted: self._consuming,
+            ConsumingEnded: self._ended,
+            WatchdogReopened: self._reopened,
+            LoopLagged: self._lagged,
+            SettleFailed: self._unsettled,
+            DrainStarted: self._draining,
+        }
+
+    def __call__(self, event: Event) -> None:
+        """Log *event*, or count it for the next summary."""
+        line = self._lines.get(type(event))
+        if line is not None:
+            line(event)
+
+    def close(self) -> None:
+        """Log what the last summary has not told yet. Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._summarise()
+
+    def _finished(self, event: JobFinished) -> None:
+        outcome = event.outcome
+        name = _OUTCOMES[type(outcome)]
+        self._count(name, event.run)
+        match outcome:
+            case Retried(delay=delay, failure=failure):
+                self._log.info(
+                    "job retried", **_job(event, name), retry_in=delay.total_seconds(), error=_words(failure)
+                )
+            case Dead(reason=reason, failure=failure):
+                self._log.info("job dead", **_job(event, name), reason=str(reason), error=_words(failure))
+            case _ if self._plain.isEnabledFor(logging.DEBUG):
+                self._log.debug(f"job {name}", **_job(event, name))
+
+    def _published(self, event: Published) -> None:
+        if event.result == "confirmed":
+            self._count("published")
+        else:
+            self._count("refused")
+            self._log.info("publish refused", kind=event.kind, error=event.result)
+
+    def _opened(self, event: LinkOpened) -> None:
+        self._log.info("connected", connection=event.name)
+
+    def _lost(self, event: LinkLost) -> None:
+        self._log.warning("connection lost", connection=event.name, error=_cut(event.reason))
+
+    def _failed(self, event: ConnectFailed) -> None:
+        again = round(event.delay, 1)
+        error = _cut(event.reason)
+        self._log.warning("cannot connect", connection=event.name, attempt=event.attempt, again_in=again, error=error)
+
+    def _consuming(self, event: ConsumingStarted) -> None:
+        self._log.info("ready", queue=event.queue, prefetch=event.prefetch, consumer=event.tag)
+
+    def _ended(self, event: ConsumingEnded) -> None:
+        self._log.warning("consumer lost", queue=event.queue, error=_cut(event.reason))
+
+    def _reopened(self, event: WatchdogReopened) -> None:
+        self._log.warning(
+            "consumer silent, reopened", queue=event.queue, ready=event.ready, silent_s=round(event.seconds)
+        )
+
+    def _lagged(self, event: LoopLagged) -> None:
+        self._log.warning("event loop blocked", kinds=list(event.kinds), blocked_s=round(event.seconds, 1))
+
+    def _unsettled(self, event: SettleFailed) -> None:
+        again = round(event.delay, 1)
+        error = _cut(event.reason)
+        self._log.warning("copy not confirmed", job_id=event.id, queue=event.queue, again_in=again, error=error)
+
+    def _draining(self, event: DrainStarted) -> None:
+        self._log.info("draining", queue=event.queue, running=event.running, timeout_s=event.timeout)
+
+    def _count(self, what: str, run: float = 0.0) -> None:
+        self._counts[what] += 1
+        self._busy += run
+        if self._timer is None:
+            self._arm()
+
+    def _arm(self) -> None:
+        """Have the summary told in a minute; a thread without a loop tells it with the last line of all."""
+        try:
+            self._timer = asyncio.get_running_loop().call_later(self._every, self._summarise)
+        except RuntimeError:
+            return
+
+    def _summarise(self) -> None:
+        self._timer = None
+        now = time.monotonic()
+        counts, seconds, busy = dict(self._counts), now - self._since, self._busy
+        self._counts.clear()
+        self._since, self._busy = now, 0.0
+        if counts:
+            self._log.info("summary", **counts, seconds=round(seconds, 1), run_s=round(busy, 3))
+
+
+def subscribe(events: Events) -> EventLog:
+    """Log *events* from now on; close the returned log at the end."""
+    log = EventLog()
+    events.subscribe(log)
+    return log
+
+
+def _job(event: JobFinished, outcome: str) -> dict[str, Any]:
+    return {
+        "job_id": event.id,
+        "kind": event.kind,
+        "queue": event.queue,
+        "attempt": event.attempt,
+        "outcome": outcome,
+        "duration_ms": round(event.run * 1000, 3),
+    }
+
+
+def _words(failure: Failure) -> str:
+    return _cut(f"{failure.type}: {failure.text}" if failure.text else failure.type)
+
+
+def _cut(text: str) -> str:
+    return shortened(text, MAX_ERROR)

@@ -1,0 +1,104 @@
+"""Logging set up once for a process: one line per fact on standard error, for people or as JSON."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any  # log lines carry values of any type
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from penstock.printable import printable, printable_lines
+from penstock.settings import LogFormat, Settings
+
+#: Libraries whose own words add nothing to ours: pika logs seven errors and a traceback for one refused connection.
+_QUIET = ("pika", "aio_pika", "aiormq", "pamqp")
+
+_MULTILINE = frozenset({"exception", "stack"})
+
+
+def setup(settings: Settings) -> None:
+    """Send every log line of this process, whoever logs it, to standard error in one form. Idempotent."""
+    as_json = settings.log_format is LogFormat.JSON or (
+        settings.log_format is LogFormat.AUTO and not sys.stderr.isatty()
+    )
+    shared = _shared(as_json)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(as_json)],
+        )
+    )
+    logging.root.handlers = [handler]
+    logging.root.setLevel(settings.log_level.value)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    # What asyncio says below this is about sockets that went, which the drivers report in one line.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _shared(as_json: bool) -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True)
+        if as_json
+        else structlog.processors.TimeStamper("%H:%M:%S"),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        _harmless,
+    ]
+
+
+def _renderers(as_json: bool) -> Sequence[Processor]:
+    if as_json:
+        return (_with_pid, structlog.processors.JSONRenderer(serializer=_json))
+    colors = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    plain = structlog.dev.plain_traceback
+    return (structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24, exception_formatter=plain),)
+
+
+def _with_pid(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """Tell the processes of one service apart; people see it in the connection's name instead."""
+    line["pid"] = os.getpid()
+    return line
+
+
+def _harmless(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """Errors quote what came from outside: it must not move the cursor, forge lines or break the encoding."""
+    return {name: _clean(value, lines=name in _MULTILINE) for name, value in line.items()}
+
+
+def _clean(value: Any, *, lines: bool = False) -> Any:
+    match value:
+        case str() if lines:
+            return printable_lines(value)
+        case str():
+            return printable(value)
+        case list() | tuple():
+            return [_clean(item) for item in value]
+        case dict():
+            return {_clean(name): _clean(item) for name, item in value.items()}
+        case _:
+            return value
+
+
+def _json(line: EventDict, **_: Any) -> str:
+    return orjson.dumps(line, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()

@@ -1,0 +1,132 @@
+"""What the environment and the command line say: one frozen value, every problem told at once."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Self  # flags of any type are handed in
+
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from penstock import urls
+from penstock.durations import duration
+from penstock.errors import ConfigError
+from penstock.topology.reading import DEFAULT_FILE
+from penstock.urls import BrokerUrl
+
+#: The variables that can name the broker, in the order in which they count.
+BROKER_VARIABLES = ("RABBITMQ_URL", "RABBITMQ_URL_FILE", "AMQP_URL", "CLOUDAMQP_URL")
+
+
+class LogFormat(StrEnum):
+    """How log lines look: for people or for machines; ``auto`` asks whether anybody is watching."""
+
+    AUTO = "auto"
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The least level that is logged."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+class Profile(StrEnum):
+    """Where this process runs; what is only meant for development is refused in production."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+def _span(value: object) -> object:
+    return duration(value) if isinstance(value, str) else value
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+_Span = Annotated[timedelta, BeforeValidator(_span), Field(ge=timedelta(0), le=timedelta(days=1))]
+
+
+class Settings(BaseSettings):
+    """Settings of the command line and of workers. Immutable; shows no password.
+
+    Sources, the first one counts: flags (``load(slots=4)``), then the environment, then the defaults here.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, env_prefix="PENSTOCK_", env_ignore_empty=True, extra="ignore")
+
+    #: How long the first connection is tried (seconds, or such as ``2m``).
+    connect_timeout: _Span = timedelta(seconds=30)
+    #: How long running jobs may take to end once a stop was asked for.
+    drain_timeout: _Span = timedelta(seconds=25)
+    #: Jobs run at once by a worker; None is what its factory says.
+    slots: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    log_format: Annotated[LogFormat, BeforeValidator(_lower)] = LogFormat.AUTO
+    log_level: Annotated[LogLevel, BeforeValidator(_upper)] = LogLevel.INFO
+    #: The description of exchanges and queues.
+    topology: Path = DEFAULT_FILE
+    env: Annotated[Profile, BeforeValidator(_lower)] = Profile.DEVELOPMENT
+    #: The management API; None is the broker's host at port 15672 with the broker's login.
+    management_url: str | None = Field(default=None, validation_alias="RABBITMQ_MANAGEMENT_URL", repr=False)
+    _broker: BrokerUrl | None = PrivateAttr(default=None)
+
+    @classmethod
+    def load(cls, **flags: Any) -> Self:
+        """Read *flags* (None: not given) and the environment. Raises ``ConfigError`` naming every variable at fault."""
+        given = {name: value for name, value in flags.items() if value is not None}
+        problems: list[str] = []
+        broker = _broker(problems)
+        try:
+            settings = cls(**given)
+        except ValidationError as error:
+            problems += _words(error, given)
+        if problems:
+            raise ConfigError(*problems)
+        settings._broker = broker
+        return settings
+
+    @property
+    def broker_url(self) -> BrokerUrl:
+        """Where the broker is. Raises ``ConfigError`` when nothing says it."""
+        return urls.from_env({}) if self._broker is None else self._broker
+
+    @property
+    def production(self) -> bool:
+        """Whether this is the real thing."""
+        return self.env is Profile.PRODUCTION
+
+
+def _broker(problems: list[str]) -> BrokerUrl | None:
+    """The broker the environment names; None when it names none or when that is a problem."""
+    if not any(os.environ.get(name, "").strip() for name in BROKER_VARIABLES):
+        return None
+    try:
+        return urls.from_env(os.environ)
+    except ConfigError as error:
+        problems += error.problems
+        return None
+
+
+def _words(error: ValidationError, given: dict[str, Any]) -> list[str]:
+    """A line for each problem, without the values: one may be a secret in the wrong place."""
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    return [f"{_source(str(p['loc'][0]), given)}: {p['msg'].removeprefix('Value error, ')}" for p in problems]
+
+
+def _source(name: str, given: dict[str, Any]) -> str:
+    if name in given:
+        return f"--{name.replace('_', '-')}"
+    return name if name.isupper() else f"PENSTOCK_{name.upper()}"
