@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any  # arguments are AMQP values
 
 from penstock.brokers.deaths import REJECTED, buried, deaths_of, is_cycle
@@ -47,14 +47,18 @@ class MemoryNode:
         self._router = Router(Topology())
 
     def declare(self, topology: Topology) -> None:
-        """Add what is new in *topology*; raise ``TopologyMismatch`` for what exists otherwise and for loose ends."""
-        for exchange in topology.exchanges:
-            _check_exchange(exchange, self.exchanges.setdefault(exchange.name, exchange))
-        for queue in topology.queues:
-            _refuse_unknown(f"queue '{queue.name}'", queue.arguments, QUEUE_ARGUMENTS)
-            if queue.name not in self.queues:
-                self.queues[queue.name] = MemoryQueue(queue, self.timers, self.activity, self._bury)
-            _check_queue(queue, self.queues[queue.name].declared)
+        """Add what is new in *topology*.
+
+        Raises ``TopologyMismatch`` naming what exists otherwise, after adding what was missing except bindings; for a
+        binding with a loose end; ``ConfigError`` for what this broker does not know, before anything is added.
+        """
+        _refuse_unknown(topology)
+        differences = [_differs("exchange", wanted, self._exchange(wanted)) for wanted in topology.exchanges]
+        differences += [_differs("queue", wanted, self._declared(wanted)) for wanted in topology.queues]
+        found = [difference for difference in differences if difference]
+        self._reroute()
+        if found:
+            raise TopologyMismatch("; ".join(found))
         for binding in topology.bindings:
             self._check_ends(binding)
             self._bindings[binding] = None
@@ -115,6 +119,14 @@ class MemoryNode:
         else:
             self.dropped[queue.declared.name, f"{reason}, dead letter not routed"] += 1
 
+    def _exchange(self, wanted: Exchange) -> Exchange:
+        return self.exchanges.setdefault(wanted.name, wanted)
+
+    def _declared(self, wanted: Queue) -> Queue:
+        if wanted.name not in self.queues:
+            self.queues[wanted.name] = MemoryQueue(wanted, self.timers, self.activity, self._bury)
+        return self.queues[wanted.name].declared
+
     def _check_ends(self, binding: Binding) -> None:
         if binding.source not in self.exchanges:
             raise TopologyMismatch(f"no exchange '{binding.source}' to bind '{binding.destination}' to")
@@ -131,29 +143,29 @@ class MemoryNode:
         self._router = Router(Topology(tuple(self.exchanges.values()), queues, tuple(self._bindings)))
 
 
-def _check_exchange(asked: Exchange, existing: Exchange) -> None:
-    where = f"exchange '{asked.name}'"
-    if asked.type not in EXCHANGE_TYPES:
-        raise ConfigError(f"{where}: the memory broker knows no exchanges of type {asked.type}")
-    _refuse_unknown(where, asked.arguments, EXCHANGE_ARGUMENTS)
-    _compare(
-        where,
-        {"type": asked.type, "internal": asked.internal, **asked.arguments},
-        {"type": existing.type, "internal": existing.internal, **existing.arguments},
-    )
+def _refuse_unknown(topology: Topology) -> None:
+    """Raise ``ConfigError`` for every exchange type and argument that this broker would have to ignore."""
+    problems = [
+        f"exchange '{exchange.name}': the memory broker knows no exchanges of type {exchange.type}"
+        for exchange in topology.exchanges
+        if exchange.type not in EXCHANGE_TYPES
+    ]
+    for parts, known in ((topology.exchanges, EXCHANGE_ARGUMENTS), (topology.queues, QUEUE_ARGUMENTS)):
+        for part in parts:
+            unknown = sorted(set(part.arguments) - known)
+            problems += [f"'{part.name}': the memory broker does not know {argument}" for argument in unknown]
+    if problems:
+        raise ConfigError(*problems)
 
 
-def _check_queue(asked: Queue, existing: Queue) -> None:
-    _compare(f"queue '{asked.name}'", asked.arguments, existing.arguments)
+def _differs(what: str, wanted: Exchange | Queue, live: Exchange | Queue) -> str:
+    """What *live* has otherwise than *wanted*, or nothing."""
+    asked, has = _settings(wanted), _settings(live)
+    other = [name for name in sorted({*asked, *has}) if asked.get(name) != has.get(name)]
+    words = [f"{name} is {has.get(name)!r} on the broker, wanted is {asked.get(name)!r}" for name in other]
+    return f"{what} {wanted.name}: {', '.join(words)}" if words else ""
 
 
-def _refuse_unknown(where: str, arguments: Mapping[str, Any], known: frozenset[str]) -> None:
-    unknown = sorted(set(arguments) - known)
-    if unknown:
-        raise ConfigError(*(f"{where}: the memory broker does not know {name}" for name in unknown))
-
-
-def _compare(where: str, asked: Mapping[str, Any], existing: Mapping[str, Any]) -> None:
-    for name in sorted({*asked, *existing}):
-        if asked.get(name) != existing.get(name):
-            raise TopologyMismatch(f"{where}: {name} is {existing.get(name)!r}, asked for {asked.get(name)!r}")
+def _settings(part: Exchange | Queue) -> dict[str, Any]:
+    kind = {"type": part.type, "internal": part.internal} if isinstance(part, Exchange) else {}
+    return {**kind, **part.arguments}
