@@ -93,7 +93,7 @@ def _kept(path: Path | None) -> Iterator[Callable[[NewJob[Any]], None]]:
     if path is None:
         yield lambda _: None
         return
-    with path.open("ab") as file:
+    with path.open("ab", buffering=0) as file:
         yield lambda job: _write(file, job)
 
 

@@ -1,0 +1,1 @@
+"""The demo: the whole system on one machine, real jobs, honest trouble, and an account of every one of them."""

@@ -1,0 +1,142 @@
+"""The demo command: a run with an account at its end, or the same system kept running."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Sequence
+
+from aio_pika.exceptions import AMQPError
+
+from penstock import ConnectionLost, PenstockError
+from services.demo import order_book
+from services.demo.accounting import Account, piles
+from services.demo.effects import Book
+from services.demo.letters import Letters, connect
+from services.demo.places import BrokerPlace, RunPlace, broker
+from services.demo.run import GIVE_UP_AFTER, Plan, Run
+from services.demo.screen import Screen, screen
+from services.demo.sink import REFUSED_DOMAIN
+from services.demo.system import DEAD, running
+
+LOST = 1
+STOPPED = 1
+
+_TRY = """\
+The system is up; Ctrl-C ends it. In another terminal:
+
+  {environment}
+  .venv/bin/python -m services.orders {orders}
+  .venv/bin/penstock publish email.send '{welcome}'
+  .venv/bin/penstock publish email.send '{refused}'
+  .venv/bin/penstock dead list
+
+Management UI  {management}   user {user}, password {password}
+Mails          {mails}
+Reports        {reports}
+Logs           {logs}"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo the command line asks for. The account, when there is one, is the last line that is printed."""
+    told = _parser().parse_args(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        with broker() as place, screen() as shown:
+            found = asyncio.run(
+                _keep_up(place, shown) if told.up else _play(place, Plan(told.jobs, outage=told.outage), shown)
+            )
+    except PenstockError as error:
+        return _failed(str(error), error.exit_code)
+    except (AMQPError, OSError) as error:
+        return _failed(f"{type(error).__name__}: {error}", ConnectionLost.exit_code)
+    except KeyboardInterrupt:
+        return 0 if told.up else _failed("stopped", STOPPED)
+    print(found.line, flush=True)  # noqa: T201 - the command's answer
+    return LOST if found.lost or found.strange else 0
+
+
+async def _play(place: BrokerPlace, plan: Plan, shown: Screen) -> Account:
+    """Set everything up, play *plan* and show what became of every job. Raises ``PenstockError``."""
+    files = RunPlace.fresh()
+    shown.say(f"run {files.run} on {place.words}; logs in {files.folder}")
+    order_book.write(files.orders, plan.orders, files.run)
+    async with running(place, files) as system, await connect(place.url) as connection:
+        await system.start(connection, plan.outage)
+        shown.say(f"two mailers and a reports worker are ready; the mail server will answer 451 for {plan.outage:g} s")
+        mails, receipts = Book(files.book, files.run), Book(files.receipts, files.run)
+        letters = Letters(connection, DEAD)
+        run = Run(plan, files, place.url, system, connection, letters, shown, mails, receipts)
+        found, dead = await run.play()
+    shown.say(f"gave up after {GIVE_UP_AFTER:g} s" if found.lost else "every job has ended, the workers have stopped")
+    shown.table(piles(dead))
+    _tell(found, files, shown)
+    return found
+
+
+def _tell(found: Account, files: RunPlace, shown: Screen) -> None:
+    if found.doubled:
+        shown.say(f"{found.doubled} doubled: done, but their worker was killed before it could say so")
+    for name, ids in (("lost", found.lost), ("never published, but found", found.strange)):
+        if ids:
+            shown.say(f"{len(ids)} {name}, for example {', '.join(ids[:3])}; see the logs in {files.folder}")
+
+
+async def _keep_up(place: BrokerPlace, shown: Screen) -> Account:
+    """Keep the system running until Ctrl-C. Raises ``MemberDied`` when a part of it does not."""
+    files = RunPlace.fresh()
+    order_book.write(files.orders, 50, files.run)
+    async with running(place, files) as system, await connect(place.url) as connection:
+        await system.start(connection, 0.0)
+        shown.say(_try(place, files))
+        while True:
+            system.crew.check()
+            await asyncio.sleep(1)
+
+
+def _try(place: BrokerPlace, files: RunPlace) -> str:
+    variables = {**place.environment, "ORDERS_SPOOL_DIR": str(files.sources)}
+    return _TRY.format(
+        environment="export " + " ".join(f"{name}={value}" for name, value in variables.items()),
+        orders=files.orders,
+        welcome=_welcome("ada@example.org"),
+        refused=_welcome(f"nobody@{REFUSED_DOMAIN}"),
+        management=place.management,
+        user=place.url.user,
+        password=place.password,
+        mails=files.book,
+        reports=files.outputs,
+        logs=files.folder,
+    )
+
+
+def _welcome(address: str) -> str:
+    return json.dumps({"to": address, "template": "welcome", "values": {"name": "Ada"}})
+
+
+def _failed(words: str, code: int) -> int:
+    print(f"demo: {words}", file=sys.stderr, flush=True)  # noqa: T201 - the command's answer
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m services.demo",
+        description="Run the whole system with real jobs and honest trouble, and account for every job.",
+        epilog="exit codes: 0 every job accounted for · 1 some are not, or stopped · 3 broker unreachable · 4 refused",
+    )
+    parser.add_argument("--up", action="store_true", help="keep the system running until Ctrl-C instead")
+    parser.add_argument("--jobs", type=_jobs, default=2000, help="jobs from the orders service (default: 2000)")
+    parser.add_argument("--outage", type=float, default=8.0, help="seconds of 451 from the mail server (default: 8)")
+    return parser
+
+
+def _jobs(text: str) -> int:
+    least = 10 * len(order_book.REGIONS)
+    if not text.isdecimal() or not least <= int(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"a whole number from {least} to 100000")
+    return int(text)

@@ -1,0 +1,106 @@
+"""Where the demo keeps things: which broker, which folder, which names."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from penstock.settings import Settings
+from penstock.testing.broker_node import PrivateBroker
+from penstock.urls import BrokerUrl, from_env
+
+HOME = Path(".penstock")
+
+_NAMED = ("RABBITMQ_URL", "RABBITMQ_URL_FILE", "AMQP_URL", "CLOUDAMQP_URL")
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerPlace:
+    """A broker that can be used, and how a person gets to it."""
+
+    url: BrokerUrl
+    words: str
+    management: str
+    #: Where the password is written, in words.
+    password: str
+    #: What other processes need in their environment to find the broker.
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def broker(home: Path = HOME) -> Iterator[BrokerPlace]:
+    """The broker that the environment names, else a private one in *home* that runs at least as long as the block.
+
+    A private one that ran before runs on after it; its data stay either way. Call it on the main thread. Raises
+    ``ConfigError``, ``BrokerError``.
+    """
+    if any(os.environ.get(name) for name in _NAMED):
+        yield _named(from_env(os.environ))
+        return
+    node = PrivateBroker(home / "broker")
+    ran_before = node.status() is not None
+    try:
+        info = node.start()
+        words = f"private RabbitMQ {info.version} in {info.folder}"
+        environment = {"RABBITMQ_URL_FILE": str(info.url_file), "RABBITMQ_MANAGEMENT_URL": info.management_url}
+        password = f"in {info.folder / 'password'}"
+        yield BrokerPlace(BrokerUrl.parse(info.amqp_url), words, info.management_url, password, environment)
+    finally:
+        if not ran_before:
+            node.stop()
+
+
+def _named(url: BrokerUrl) -> BrokerPlace:
+    management = Settings.load().management_url or f"http://{url.host}:15672"
+    return BrokerPlace(url, f"the broker at {url.masked}", management, "the one in your broker URL")
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlace:
+    """The files of one run of the demo."""
+
+    run: str
+    folder: Path
+
+    @classmethod
+    def fresh(cls, home: Path = HOME) -> RunPlace:
+        """A new run with a folder of its own."""
+        run = f"demo-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        folder = (home / "demo" / run).resolve()
+        folder.mkdir(parents=True)
+        return cls(run, folder)
+
+    @property
+    def book(self) -> Path:
+        """The mails that the sink took."""
+        return self.folder / "mails.ndjson"
+
+    @property
+    def orders(self) -> Path:
+        """The orders to be submitted."""
+        return self.folder / "orders.csv"
+
+    @property
+    def receipts(self) -> Path:
+        """The jobs that the broker confirmed to the orders service."""
+        return self.folder / "receipts.ndjson"
+
+    @property
+    def sources(self) -> Path:
+        """The orders by region, for the reports service."""
+        return self.folder / "source"
+
+    @property
+    def outputs(self) -> Path:
+        """The reports, in a folder for each submission."""
+        return self.folder / "reports"
+
+    @property
+    def reports(self) -> Path:
+        """The reports of this run's own submission."""
+        return self.outputs / self.run

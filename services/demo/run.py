@@ -1,0 +1,150 @@
+"""A run under way: jobs and trouble in, a crash in the middle, and an account at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from aio_pika.abc import AbstractConnection
+
+from penstock import AsyncPublisher, PenstockError
+from penstock.urls import BrokerUrl
+from services.demo import effects, order_book, trouble
+from services.demo.accounting import Account, Letter, account
+from services.demo.effects import Book
+from services.demo.letters import Letters, depth
+from services.demo.places import RunPlace
+from services.demo.screen import Screen, Snapshot
+from services.demo.system import EMAIL, REPORTS, System
+
+#: After this many seconds the account is made as it stands; with what follows, a run stays below 90 s.
+GIVE_UP_AFTER = 70.0
+
+#: How long the workers may take to end, and how long redeliveries of the crashed one may still be waited for (seconds).
+DRAIN_WITHIN = 10.0
+SETTLE_WITHIN = 5.0
+
+_TICK = 0.1
+_LOOK_EVERY = 1.0
+_ORDERS_TAKEN = (0, 6)  # 6: some lines were no orders, as there are
+
+
+class DemoFailed(PenstockError):
+    """A part of the demo did not do what it is for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is made of: *jobs* from the orders service, *rounds* of bad messages, seconds of 451."""
+
+    jobs: int = 2000
+    rounds: int = 4
+    outage: float = 8.0
+
+    @property
+    def orders(self) -> int:
+        """Orders in the CSV: each is a mail, and each region is a report."""
+        return self.jobs - len(order_book.REGIONS)
+
+
+@dataclass(slots=True)
+class Run:
+    """One run. *connection* is the foreign client that looks into the queues."""
+
+    plan: Plan
+    place: RunPlace
+    url: BrokerUrl
+    system: System
+    connection: AbstractConnection
+    letters: Letters
+    screen: Screen
+    mails: Book
+    receipts: Book
+    #: Letters that lay there before, of earlier runs.
+    before: int = 0
+    #: Bad messages that the broker confirmed.
+    bad: list[str] = field(default_factory=list)
+    _looked: float = 0.0
+
+    async def play(self) -> tuple[Account, list[Letter]]:
+        """Submit, crash, wait until every job has ended, stop the workers and account. Raises ``PenstockError``."""
+        self.before = await self.letters.count()
+        acts = [asyncio.create_task(act) for act in (self._submit(), self._make_trouble(), self._crash())]
+        try:
+            await self._watch(acts, time.monotonic() + GIVE_UP_AFTER)
+        finally:
+            for act in acts:
+                act.cancel()
+            await asyncio.gather(*acts, return_exceptions=True)
+        await self._settle()
+        await self.system.stop_workers(DRAIN_WITHIN)
+        return await self._account()
+
+    async def _submit(self) -> None:
+        program = ("-m", "services.orders", str(self.place.orders), "--run", self.place.run)
+        code, log = await self.system.crew.run("orders", *program, "--receipts", str(self.place.receipts))
+        for line in log.read_text().splitlines():
+            self.screen.say(f"orders: {line}")
+        if code not in _ORDERS_TAKEN:
+            raise DemoFailed(f"the orders service ended with exit code {code}: see {log}")
+
+    async def _make_trouble(self) -> None:
+        """Send a round of bad messages every second, so that they come between the good ones."""
+        async with AsyncPublisher(self.url, app_id="demo") as publisher:
+            self.screen.say("malformed JSON, broken schemas and unknown kinds are being sent between the good jobs")
+            for _ in range(self.plan.rounds):
+                self.bad += await trouble.send(publisher, list(trouble.bad_messages(1)), self.place.run)
+                await asyncio.sleep(1)
+
+    async def _crash(self) -> None:
+        """When a third of the mails are out, kill a mailer."""
+        while len(self.mails.ids()) < self.plan.orders // 3:  # noqa: ASYNC110 - another process writes the book
+            await asyncio.sleep(_TICK / 4)
+        victim, successor = await self.system.crash_a_mailer()
+        self.screen.say(
+            f"{victim.name} (pid {victim.pid}) killed with SIGKILL and started again as pid {successor.pid}"
+        )
+
+    async def _watch(self, acts: list[asyncio.Task[None]], until: float) -> None:
+        """Show how far the run is until all acts are over and every job has ended. Raises what an act raised."""
+        while time.monotonic() < until:
+            self.system.crew.check()
+            for act in acts:
+                if act.done():
+                    act.result()
+            now = await self._snapshot()
+            self.screen.show(now)
+            if all(act.done() for act in acts) and now.ended >= now.published and await self._nothing_is_open():
+                return
+            await asyncio.sleep(_TICK)
+
+    async def _snapshot(self) -> Snapshot:
+        reports = effects.reports(self.place.reports)
+        # Letters are only counted here; which of them are of this run is for the account to say.
+        dead = max(0, await self.letters.count() - self.before)
+        return Snapshot(len(self._published()), len(set(self.mails.ids())), len(reports), dead)
+
+    async def _nothing_is_open(self) -> bool:
+        if time.monotonic() < self._looked + _LOOK_EVERY:
+            return False
+        found, _ = await self._account()
+        self._looked = time.monotonic()
+        return not found.lost
+
+    async def _settle(self) -> None:
+        """Wait a moment for empty queues: what the killed mailer held comes once more, and counts as doubled."""
+        until = time.monotonic() + SETTLE_WITHIN
+        while time.monotonic() < until and await self._waiting():  # noqa: ASYNC110 - the broker tells when asked
+            await asyncio.sleep(_TICK)
+
+    async def _waiting(self) -> int:
+        return sum([await depth(self.connection, queue) for queue in (EMAIL, REPORTS)])
+
+    async def _account(self) -> tuple[Account, list[Letter]]:
+        letters = await self.letters.of(self.place.run)
+        done = [*self.mails.ids(), *effects.reports(self.place.reports)]
+        return account(self._published(), done, [letter.id for letter in letters]), letters
+
+    def _published(self) -> set[str]:
+        return {*self.receipts.ids(), *self.bad}

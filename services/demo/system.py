@@ -1,0 +1,130 @@
+"""The system that the demo runs: topology, mail server, two mailers and a reports worker."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from aio_pika.abc import AbstractConnection
+
+from penstock import PenstockError
+from penstock.brokers.aio_pika_driver import open_admin
+from penstock.topology.build import build
+from penstock.topology.names import UNROUTED, dead_queue, work_queue
+from penstock.topology.reading import DEFAULT_FILE, read_spec
+from penstock.urls import BrokerUrl
+from services.demo.crew import ROOT, Crew, Member
+from services.demo.letters import consumers
+from services.demo.places import BrokerPlace, RunPlace
+
+EMAIL, REPORTS = work_queue("email"), work_queue("reports")
+
+#: Where the jobs of the demo can end.
+DEAD = (dead_queue("email"), dead_queue("reports"), UNROUTED)
+
+#: How long the workers may take until they consume (seconds).
+READY_WITHIN = 30.0
+
+#: How long one mail takes the sink: enough for a crash to happen in the middle of some.
+_THINK = "0.02"
+
+
+class NotReady(PenstockError):
+    """The system did not come up in time."""
+
+
+class System:
+    """The processes that work for the demo."""
+
+    def __init__(self, crew: Crew, place: RunPlace) -> None:
+        self.crew = crew
+        self._place = place
+        self.mailers: list[Member] = []
+        self.reports: list[Member] = []
+        #: Where the mail server listens.
+        self.smtp_port = 0
+
+    async def start(self, connection: AbstractConnection, outage: float) -> None:
+        """Start everything and return when every worker consumes; the mail server will answer 451 for *outage* seconds.
+
+        Raises ``MemberDied``, ``NotReady``.
+        """
+        with socket.create_server(("127.0.0.1", 0), backlog=200) as listening:
+            self.smtp_port = listening.getsockname()[1]
+            await self._start_sink(listening, outage)
+        before = [await consumers(connection, queue) for queue in (EMAIL, REPORTS)]
+        self.mailers = [await self._start_mailer(1), await self._start_mailer(2)]
+        self.reports = [await self._worker("reports-1", "services.reports.app:build")]
+        until = time.monotonic() + READY_WITHIN
+        while not await self._consuming(connection, before):
+            self.crew.check()
+            if time.monotonic() > until:
+                raise NotReady(f"the workers did not consume within {READY_WITHIN:g} s: see {self._place.folder}")
+            await asyncio.sleep(0.1)
+
+    async def crash_a_mailer(self) -> tuple[Member, Member]:
+        """Kill the first mailer with SIGKILL and start it again: the one that was, the one that is."""
+        victim = self.mailers[0]
+        await self.crew.kill(victim)
+        self.mailers[0] = await self._start_mailer(1)
+        return victim, self.mailers[0]
+
+    async def stop_workers(self, within: float) -> None:
+        """Let the workers end what they do, and stop them."""
+        await self.crew.stop(*self.mailers, *self.reports, within=within)
+
+    async def _start_sink(self, listening: socket.socket, outage: float) -> None:
+        options = ("--fd", str(listening.fileno()), "--outage", str(outage), "--think", _THINK)
+        program = ("-m", "services.demo.sink", str(self._place.book))
+        await self.crew.start("sink", *program, *options, inherit=[listening.fileno()])
+
+    async def _start_mailer(self, number: int) -> Member:
+        smtp = {"MAILER_SMTP_URL": f"smtp://127.0.0.1:{self.smtp_port}"}
+        return await self._worker(f"mailer-{number}", "services.mailer.app:build", smtp)
+
+    async def _worker(self, name: str, target: str, more: Mapping[str, str] | None = None) -> Member:
+        penstock = str(Path(sys.executable).with_name("penstock"))
+        return await self.crew.start(name, penstock, "worker", target, environment=more)
+
+    async def _consuming(self, connection: AbstractConnection, before: list[int]) -> bool:
+        mailers, reports = [await consumers(connection, queue) for queue in (EMAIL, REPORTS)]
+        return mailers >= before[0] + len(self.mailers) and reports >= before[1] + len(self.reports)
+
+
+def worker_settings(place: RunPlace) -> dict[str, str]:
+    """The environment of the demo's workers: impatient ones, so that the demo ends soon."""
+    policy = {"RETRY_FIRST": "1", "RETRY_FACTOR": "2", "RETRY_CAP": "4", "UNKNOWN_KIND_GRACE": "2"}
+    return {
+        **{f"MAILER_{name}": value for name, value in policy.items()},
+        **{f"REPORTS_{name}": value for name, value in policy.items()},
+        "REPORTS_SOURCE_DIR": str(place.sources),
+        "REPORTS_OUTPUT_DIR": str(place.outputs),
+        "ORDERS_SPOOL_DIR": str(place.sources),
+        "PENSTOCK_TOPOLOGY": str(ROOT / DEFAULT_FILE),
+        "PENSTOCK_DRAIN_TIMEOUT": "8",
+        "PENSTOCK_LOG_FORMAT": "json",
+    }
+
+
+async def apply_topology(url: BrokerUrl) -> None:
+    """Declare what is missing on the broker. Raises ``BrokerError``, ``ConfigError``."""
+    topology = build(read_spec(ROOT / DEFAULT_FILE))
+    admin = await open_admin(url)
+    try:
+        await admin.declare(topology)
+    finally:
+        await admin.close()
+
+
+@asynccontextmanager
+async def running(broker: BrokerPlace, place: RunPlace) -> AsyncIterator[System]:
+    """The system, its topology applied, to be started; whatever was started has ended after the block."""
+    await apply_topology(broker.url)
+    place.sources.mkdir()
+    async with Crew(place.folder, worker_settings(place) | dict(broker.environment)) as crew:
+        yield System(crew, place)
