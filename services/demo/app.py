@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        with broker() as place, screen() as shown:
+        with screen() as shown, broker(shown.say) as place:
             found = asyncio.run(
                 _keep_up(place, shown) if told.up else _play(place, Plan(told.jobs, outage=told.outage), shown)
             )

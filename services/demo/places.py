@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,11 +33,11 @@ class BrokerPlace:
 
 
 @contextmanager
-def broker(home: Path = HOME) -> Iterator[BrokerPlace]:
+def broker(say: Callable[[str], None], home: Path = HOME) -> Iterator[BrokerPlace]:
     """The broker that the environment names, else a private one in *home* that runs at least as long as the block.
 
-    A private one that ran before runs on after it; its data stay either way. Call it on the main thread. Raises
-    ``ConfigError``, ``BrokerError``.
+    A private one that ran before runs on after it; its data stay either way. *say* hears what takes time. Call it on
+    the main thread. Raises ``ConfigError``, ``BrokerError``.
     """
     if any(os.environ.get(name) for name in _NAMED):
         yield _named(from_env(os.environ))
@@ -45,6 +45,8 @@ def broker(home: Path = HOME) -> Iterator[BrokerPlace]:
     node = PrivateBroker(home / "broker")
     ran_before = node.status() is not None
     try:
+        if not ran_before:
+            say("starting a private RabbitMQ")
         info = node.start()
         words = f"private RabbitMQ {info.version} in {info.folder}"
         environment = {"RABBITMQ_URL_FILE": str(info.url_file), "RABBITMQ_MANAGEMENT_URL": info.management_url}

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from penstock import JobKind
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_ADDRESS = re.compile(rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})*")
+
+
+def _plain(address: str) -> str:
+    # Not a pattern of the schema: its error would show the whole expression to whoever mistyped an address.
+    if len(address) > 254 or _ADDRESS.fullmatch(address) is None:
+        raise PydanticCustomError("address", "must be a plain address such as ada@example.org")
+    return address
+
 
 #: A plain ``local@domain`` in ASCII: no display name, no quotes, no control characters.
 #: International domains are written as punycode.
-Address = Annotated[
-    str,
-    StringConstraints(max_length=254, pattern=rf"^[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})*$"),
-]
+Address = Annotated[str, AfterValidator(_plain), WithJsonSchema({"type": "string", "format": "email"})]
 
 #: The name of a template, never a path.
 TemplateName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,64}$")]
