@@ -15,9 +15,11 @@ from tests.bench.experiments import Bench
 from tests.bench.lineup import ENTRANTS
 from tests.bench.measures import RIVALS, Experiment, chosen
 from tests.bench.processes import EntrantError
+from tests.bench.profiling import Profiling
 
-#: --quick: this fraction of the messages, one round.
+#: --quick: one round with a quarter of the messages; --profile: one with more of them, so that starting does not count.
 _QUICK = 4
+_PROFILED = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,14 +29,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.render:
         report.PAGE.write_text(report.page(results.load()))
         return 0
-    if set(asked.who) & set(RIVALS):
+    if asked.profile or set(asked.who) & set(RIVALS):
         rivals.ensure_installed()
+    profiler = Profiling(asked.profile) if asked.profile else None
     measured, failed = {}, 0
     for series in asked.brokers:
         try:
             with brokers.running(series, dict(asked.broker_url)) as broker:
                 console.print(f"RabbitMQ {broker.version}")
-                gathered, failures = _run(Bench(broker.url, _profiler(asked)), asked, console)
+                gathered, failures = _run(Bench(broker.url, profiler), asked, console)
         except PenstockError as error:
             console.print(f"[red]RabbitMQ {series}: {error}[/]")
             failed += 1
@@ -60,6 +63,8 @@ def _run(bench: Bench, asked: argparse.Namespace, console: Console) -> tuple[res
             gathered.add(experiment, who, answer)
             figures = ", ".join(f"{name} {value:,.2f}" for name, value in answer.items())
             console.print(f"  {experiment.name} {who} {turn + 1}: {figures}", highlight=False)
+            if bench.profiling is not None and experiment.profiled:
+                console.print(bench.profiling.summary(ENTRANTS[who], experiment.name), highlight=False, markup=False)
     return gathered, failures
 
 
@@ -76,11 +81,8 @@ def _experiments(asked: argparse.Namespace) -> Iterator[Experiment]:
         rounds = asked.rounds or (1 if asked.quick or asked.profile else 0)
         if rounds:
             experiment = replace(experiment, rounds=rounds, rival_rounds=rounds)
-        yield replace(experiment, count=experiment.count // _QUICK) if asked.quick else experiment
-
-
-def _profiler(asked: argparse.Namespace) -> profiling.Profiler:
-    return profiling.of(asked.profile)
+        share = 1 / _QUICK if asked.quick else _PROFILED if asked.profile else 1
+        yield replace(experiment, count=int(experiment.count * share))
 
 
 def _whole(asked: argparse.Namespace) -> bool:

@@ -12,6 +12,7 @@ from tests.bench.entrants.common import PREFETCH, WARM_UP
 from tests.bench.lineup import Entrant
 from tests.bench.measures import Experiment, Shape
 from tests.bench.processes import EntrantError, Running, started, wait_until
+from tests.bench.profiling import Profiling
 
 Figures = dict[str, float]
 
@@ -21,10 +22,10 @@ _SETTLE = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """One broker to run on. *profiled* turns an entrant's command into one that is profiled."""
+    """One broker to run on. With *profiling*, what is timed is profiled as well."""
 
     url: str
-    profiled: Callable[[Entrant, str, list[str]], list[str]] = lambda _entrant, _role, command: command
+    profiling: Profiling | None = None
 
     def run(self, entrant: Entrant, experiment: Experiment) -> Figures:
         """Let *entrant* play *experiment* once. Raises `EntrantError`."""
@@ -35,13 +36,15 @@ class Bench:
             with contextlib.suppress(EntrantError):
                 queues.delete(self.url, entrant.queue)
 
-    def _play(self, entrant: Entrant, role: str, count: int) -> Figures:
-        command = self.profiled(entrant, role, entrant.command(role, count))
+    def _play(self, entrant: Entrant, role: str, count: int, profiling: Profiling | None = None) -> Figures:
+        command = entrant.command(role, count)
+        if profiling is not None:
+            command = profiling.wrap(entrant, role, command)
         with started(entrant, command, self.url, role) as running:
             return running.answer()
 
     def publish(self, entrant: Entrant, experiment: Experiment) -> Figures:
-        figures = self._play(entrant, experiment.name, experiment.count)
+        figures = self._play(entrant, experiment.name, experiment.count, self.profiling)
         self._expect(entrant, lambda ready: 0 <= experiment.count - ready < 16, f"{experiment.count} messages")
         return figures
 
@@ -55,7 +58,7 @@ class Bench:
         return self._worked(entrant, experiment)
 
     def _worked(self, entrant: Entrant, experiment: Experiment) -> Figures:
-        figures = self._play(entrant, experiment.name, experiment.count)
+        figures = self._play(entrant, experiment.name, experiment.count, self.profiling)
         self._expect(entrant, lambda ready: ready <= PREFETCH, "no message left")
         return figures
 

@@ -42,6 +42,11 @@ class Experiment:
     #: The role that publishes the job whose copies are worked off.
     seed: str = "seed"
 
+    @property
+    def profiled(self) -> bool:
+        """Whether one process does all that is measured, so that it can be profiled."""
+        return self.shape in (Shape.PUBLISH, Shape.WORK, Shape.FILLED)
+
     def rounds_of(self, who: str) -> int:
         """How many rounds *who* runs; the figure is the median of them."""
         return self.rival_rounds if who in RIVALS else self.rounds
@@ -102,7 +107,7 @@ EXPERIMENTS = (
         Shape.WORK,
         10_000,
         ("penstock", *RIVALS),
-        _rate("work_thread", "work, jobs in eight threads"),
+        _rate("work_thread", "work, jobs in threads"),
         seed="seed_thread",
     ),
     Experiment(

@@ -31,14 +31,17 @@ class Running:
     log: Path
 
     def answer(self, limit: float = LIMIT) -> dict[str, float]:
-        """Wait for the end and give the figures of its last line. Raises `EntrantError`."""
+        """Wait for the end and give the figures it printed. Raises `EntrantError`."""
         try:
             output, _ = self.process.communicate(timeout=limit)
         except subprocess.TimeoutExpired as error:
             raise EntrantError(f"no answer within {limit:.0f} s, see {self.log}") from error
         if self.process.returncode:
             raise EntrantError(f"exit code {self.process.returncode}, see {self.log}: {_last_line(self.log)}")
-        figures: dict[str, float] = json.loads(output.strip().splitlines()[-1])
+        answers = [line for line in output.splitlines() if line.startswith("{")]  # a profiler may speak after it
+        if not answers:
+            raise EntrantError(f"no figures, see {self.log}: {_last_line(self.log)}")
+        figures: dict[str, float] = json.loads(answers[-1])
         return figures
 
     def pss_mb(self) -> float:

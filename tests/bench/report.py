@@ -118,6 +118,8 @@ _METHOD = """\
   own client published. Penstock's handlers have typed arguments, a deadline, middleware and a metrics subscriber; Pika
   has a task and an ack per job and nothing else. After each run the queue must be empty: who has not acked has no
   figure.
+- *jobs in threads*: Penstock's default 16, Dramatiq's default 8, FastStream's default 40, Celery and Taskiq 8. Where
+  jobs run on the loop elsewhere, Dramatiq has one thread and Celery its solo pool: what serves no-op jobs best.
 - *publish to handler*: 200 jobs a second from a second process, read on the machine's monotonic clock, the first
   second left out.
 - *idle worker*: proportional set size of the process tree that the entrant's own command starts, 5 s after it consumes,

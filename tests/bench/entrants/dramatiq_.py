@@ -22,7 +22,7 @@ from tests.bench.entrants.common import (
 )
 
 QUEUE = "bench.dramatiq"
-#: No-op jobs go fastest through one thread (measured with 1, 2, 4, 8 and 16); in threads is with eight, for everyone.
+#: Its default. Jobs that do nothing go faster through one thread (measured: 117 to 180 µs each against 196 to 270).
 THREADS = 8
 
 

@@ -40,7 +40,8 @@ TOPOLOGY = "queues: {bench: [bench.*]}"
 
 #: Prefetch is the slots and half as many.
 SLOTS = PREFETCH * 2 // 3 + 1
-THREADS = 8
+#: What a worker has when nobody says otherwise.
+THREADS = 16
 UNEQUAL_SLOTS = 16
 #: Unequal jobs that are not counted: the worker opens its prefetch with the first one.
 UNEQUAL_WARM_UP = 100

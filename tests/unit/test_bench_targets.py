@@ -1,0 +1,115 @@
+"""What the benchmark's judgement holds: ratios are ours over theirs, and bounds decide, each where it applies."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.bench.measures import EXPERIMENTS, MEASURES, RIVALS, chosen
+from tests.bench.targets import TARGETS, Verdict, number, ratio, verdicts
+
+
+def verdict(figures: dict[str, dict[str, float]], measure: str, rival: str | None = None) -> Verdict:
+    """The one verdict on *measure* (against *rival*) that *figures* allow."""
+    [found] = [
+        verdict
+        for verdict in verdicts("4.3", figures)
+        if verdict.target.measure == measure and (verdict.target.rival or (None, None))[1] == rival
+    ]
+    return found
+
+
+@pytest.mark.parametrize(("ours", "reached"), [(850.0, True), (849.0, False)])
+def test_a_ratio_is_reached_from_its_bound_upward(ours: float, reached: bool) -> None:
+    """0.85 of Pika is enough, less is not."""
+    found = verdict({"publish_async": {"penstock": ours, "pika": 1000.0}}, "publish_async", "pika")
+    assert (found.value, found.reached) == (ours / 1000, reached)
+
+
+@pytest.mark.parametrize(("ours", "reached"), [(60.0, True), (60.1, False)])
+def test_an_upper_bound_is_reached_up_to_it(ours: float, reached: bool) -> None:
+    """Memory and latency are better when smaller."""
+    assert verdict({"idle_mb": {"penstock": ours}}, "idle_mb").reached is reached
+
+
+def test_latency_is_to_be_below_every_rivals() -> None:
+    """One slower rival does not excuse a faster one."""
+    figures = {"latency_p50_ms": {"penstock": 1.2, "celery": 2.0, "taskiq": 1.1}}
+    assert verdict(figures, "latency_p50_ms", "celery").reached
+    assert not verdict(figures, "latency_p50_ms", "taskiq").reached
+
+
+def test_sixteen_threads_are_held_against_one_connection_of_pika() -> None:
+    """Pika's own sixteen connections are shown, not judged by."""
+    figures = {
+        "publish_1_thread": {"penstock": 900.0, "pika": 1000.0},
+        "publish_16_threads": {"penstock": 4000.0, "pika": 3900.0},
+    }
+    assert verdict(figures, "publish_16_threads", "pika").value == 4.0
+
+
+def test_rivals_are_judged_on_the_newest_broker_only() -> None:
+    """Pika is judged everywhere, multiples of rivals on 4.3."""
+    figures = {"work_async": {"penstock": 20.0, "pika": 10.0, "celery": 1.0}}
+    judged = {
+        broker: {v.target.rival[1] for v in verdicts(broker, figures) if v.target.rival} for broker in ("3.10", "4.3")
+    }
+    assert judged == {"3.10": {"pika"}, "4.3": {"pika", "celery"}}
+
+
+def test_a_drain_that_slows_down_or_speeds_up_is_not_flat() -> None:
+    """The last tenth is within ten per cent of the first, either way."""
+
+    def flat(last: float) -> bool:
+        figures = {"drain_first_tenth": {"penstock": 100.0}, "drain_last_tenth": {"penstock": last}}
+        return all(found.reached for found in verdicts("3.10", figures))
+
+    assert [flat(last) for last in (89.0, 91.0, 109.0, 111.0)] == [False, True, True, False]
+
+
+def test_what_was_not_measured_is_not_judged() -> None:
+    """No figure of ours or of theirs: no verdict."""
+    assert list(verdicts("4.3", {"work_async": {"celery": 1.0}, "publish_async": {"penstock": 1.0}})) == []
+
+
+def test_a_ratio_says_how_many_times_as_much_we_did() -> None:
+    """Ours over theirs; None when there is nothing to divide."""
+    figures = {"work_async": {"penstock": 20.0, "celery": 2.0}}
+    assert ratio(figures, "work_async", "celery") == 10.0
+    assert ratio(figures, "work_async", "pika") is None
+
+
+def test_every_target_names_what_is_measured() -> None:
+    """A target on a measure, or against an entrant, that nobody takes is never judged."""
+    taken = {(m.name, who) for experiment in EXPERIMENTS for m in experiment.measures for who in experiment.who}
+    wanted = {(t.measure, "penstock") for t in TARGETS} | {t.rival for t in TARGETS if t.rival}
+    assert wanted - taken == set()
+
+
+def test_measures_are_chosen_by_their_own_or_their_experiments_name() -> None:
+    """One run yields both latencies; nothing named means all."""
+    assert chosen(("latency_p50_ms",)) == chosen(("latency",)) != ()
+    assert chosen(()) == EXPERIMENTS
+    with pytest.raises(ValueError, match="no measure speed"):
+        chosen(("speed",))
+
+
+def test_everyone_who_is_compared_closely_takes_as_many_rounds() -> None:
+    """Rivals may take fewer, all of them alike."""
+    for experiment in EXPERIMENTS:
+        assert len({experiment.rounds_of(who) for who in experiment.who if who in RIVALS}) <= 1
+        assert len({experiment.rounds_of(who) for who in experiment.who if who not in RIVALS}) == 1
+
+
+@pytest.mark.parametrize(("value", "text"), [(28411.4, "28,411"), (99.94, "99.9"), (1.234, "1.23"), (0.0, "0")])
+def test_figures_show_as_many_digits_as_they_are_worth(value: float, text: str) -> None:
+    """Thousands marked, three digits below a hundred."""
+    assert number(value) == text
+
+
+def test_verdicts_are_told_in_words() -> None:
+    """With the unit, or with whom it is compared."""
+    figures = {"work_async": {"penstock": 20.0, "pika": 10.0}, "idle_mb": {"penstock": 50.0}}
+    against, absolute = verdict(figures, "work_async", "pika"), verdict(figures, "idle_mb")
+    assert (against.goal(), against.text()) == ("≥ 0.75 × pika (decides)", "2.00 × pika")
+    assert (absolute.goal(), absolute.text()) == ("≤ 60 MB", "50 MB")
+    assert MEASURES["idle_mb"].unit == "MB"
