@@ -19,6 +19,7 @@ from penstock.topology.model import Binding, Queue
 from penstock.topology.reading import parse_spec
 from tests.support.inbox import PATIENCE, Inbox
 from tests.support.topologies import QUORUM, exchange, queue, topology
+from tests.support.waiting import eventually
 
 BOUND = topology(exchange("e"), queue("q"), Binding("e", "q", "a"))
 
@@ -194,7 +195,15 @@ async def test_a_queue_with_a_consumer_is_not_deleted(subject: AdminUnderTest) -
         await subject.admin.delete([], [queue("q")])
     assert not subscription.ended.done()
     await subscription.close()
-    await subject.admin.delete([], [queue("q")])
+
+    async def deleted() -> bool:
+        try:
+            await subject.admin.delete([], [queue("q")])
+        except TopologyMismatch:  # a broker may count a consumer a moment longer
+            return False
+        return True
+
+    await eventually(deleted)
     with pytest.raises(TopologyMismatch):
         await link.depth("q")
     await link.close()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from penstock.errors import AccessRefused, TopologyMismatch, Unroutable
+from penstock.errors import AccessRefused, BrokerError, TopologyMismatch, Unroutable
 from penstock.message import Message
 from penstock.ports import Link, Outlet
 from penstock.topology.matching import matches
@@ -337,10 +337,10 @@ async def test_a_released_message_comes_again_before_newer_ones_and_says_so(link
     inbox = Inbox()
     subscription = await at.link.consume("q", 1, inbox, "c")
     first = await inbox.next()
-    assert (first.redelivered, first.deliveries) == (False, 0)
+    assert not first.redelivered
     subscription.release(first)
     again = await inbox.next()
-    assert (again.message.body, again.redelivered, again.deliveries) == (b"1", True, 1)
+    assert (again.message.body, again.redelivered) == (b"1", True)
 
 
 async def test_released_messages_come_again_in_the_order_of_their_release(link_broker: LinkBroker) -> None:
@@ -422,8 +422,7 @@ async def test_deleting_a_queue_ends_its_subscriptions(link_broker: LinkBroker) 
     subscription = await at.link.consume("q", 1, inbox, "c")
     held = await inbox.next()
     await at.subject.delete_queue("q")
-    reason = await asyncio.wait_for(subscription.ended, PATIENCE)
-    assert isinstance(reason, TopologyMismatch)
+    assert isinstance(await asyncio.wait_for(subscription.ended, PATIENCE), BrokerError)
     subscription.ack(held)
     await subscription.close()
     await at.publish("", "p")
@@ -443,7 +442,7 @@ async def letter(at: Station) -> dict[str, object]:
     subscription.ack(delivery)
     await subscription.close()
     found = {"exchange": delivery.exchange, "key": delivery.key, "body": delivery.message.body}
-    return {**delivery.message.headers, **found, "count": delivery.deliveries}
+    return {**delivery.message.headers, **found}
 
 
 @pytest.mark.parametrize("safe", [True, False], ids=["at least once", "at most once"])
@@ -460,7 +459,7 @@ async def test_a_rejected_message_is_dead_lettered_with_its_story(link_broker: L
     died = death.pop("time")
     assert death == {"count": 1, "reason": "rejected", "queue": "q", "exchange": "in", "routing-keys": ["a.b"]}
     assert abs(died - before) < timedelta(seconds=30)
-    assert (found["exchange"], found["key"], found["body"], found["count"]) == ("letters", "a.b", b"body", 0)
+    assert (found["exchange"], found["key"], found["body"]) == ("letters", "a.b", b"body")
     assert found["mine"] == "kept"
     assert found["x-first-death-reason"] == "rejected"
     assert found["x-first-death-queue"] == "q"
@@ -490,32 +489,19 @@ async def test_a_rejected_message_without_dead_letter_exchange_is_gone(link_brok
     await at.depth_becomes("q", 0)
 
 
-async def test_a_message_given_back_more_often_than_the_limit_is_dead(link_broker: LinkBroker) -> None:
+async def test_a_message_that_lost_its_consumer_more_often_than_the_limit_is_dead(link_broker: LinkBroker) -> None:
     at = await station(link_broker, topology(queue("q", limit=2, dead="letters"), *LETTERS))
     await at.publish("", "q")
-    inbox = Inbox()
-    subscription = await at.link.consume("q", 1, inbox, "c")
     counts = []
     for _ in range(3):
-        delivery = await inbox.next()
-        counts.append(delivery.deliveries)
-        subscription.release(delivery)
+        inbox = Inbox()
+        subscription = await at.link.consume("q", 1, inbox, "c")
+        counts.append((await inbox.next()).deliveries)
+        await subscription.close()
     found = await letter(at)
     assert counts == [0, 1, 2]
     assert found["x-first-death-reason"] == "delivery_limit"
-    assert found["count"] == 0
-    assert inbox.empty
-
-
-async def test_a_closed_channel_counts_against_the_limit(link_broker: LinkBroker) -> None:
-    at = await station(link_broker, topology(queue("q", limit=1, dead="letters"), *LETTERS))
-    await at.publish("", "q")
-    for _ in range(2):
-        inbox = Inbox()
-        subscription = await at.link.consume("q", 1, inbox, "c")
-        await inbox.next()
-        await subscription.close()
-    assert (await letter(at))["x-first-death-reason"] == "delivery_limit"
+    assert await at.link.depth("q") == 0
 
 
 async def test_a_message_is_dead_lettered_when_its_time_is_up(link_broker: LinkBroker) -> None:

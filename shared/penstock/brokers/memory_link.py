@@ -196,7 +196,7 @@ class MemorySubscription:
         if self in self._queue.consumers:
             self._queue.consumers.remove(self)
         for stored in unsettled:
-            self._queue.put_back(stored)
+            self._queue.put_back_lost(stored)
 
     def end(self, reason: BrokerError) -> Collection[Stored]:
         """Take note that nothing more can be settled here; return what was unsettled."""
@@ -224,8 +224,7 @@ def _fail(answer: asyncio.Future[None], error: BrokerError) -> None:
 
 def _delivery(stored: Stored, queue: str, tag: int) -> Delivery:
     headers = deepcopy(stored.message.headers)
-    if stored.returns:
-        headers["x-delivery-count"] = stored.returns
+    if stored.failures:
+        headers["x-delivery-count"] = stored.failures
     message = replace(stored.message, headers=headers)
-    redelivered = stored.returns > 0
-    return Delivery(message, queue, stored.exchange, stored.key, tag, redelivered, deliveries=stored.returns)
+    return Delivery(message, queue, stored.exchange, stored.key, tag, stored.redelivered, stored.failures)

@@ -54,7 +54,9 @@ class Stored:
     exchange: str
     key: str
     due_ms: int | None = None
-    returns: int = 0
+    redelivered: bool = False
+    #: Hand-overs that ended with the consumer's channel.
+    failures: int = 0
 
 
 class Consumer(Protocol):
@@ -130,13 +132,22 @@ class MemoryQueue:
         self.stir()
 
     def put_back(self, stored: Stored) -> None:
-        """Take a delivered message back, before those that were never delivered, unless it came back too often."""
-        stored.returns += 1
-        if self._limit is not None and stored.returns > self._limit:
-            self._bury(self, stored, DELIVERY_LIMIT)
-        else:
-            self._returned.append(stored)
+        """Take a delivered message back, before those that were never delivered."""
+        stored.redelivered = True
+        self._returned.append(stored)
         self.stir()
+
+    def put_back_lost(self, stored: Stored) -> None:
+        """Take back a message whose consumer is gone, unless that happened too often.
+
+        Only this counts against the limit: what a consumer gives back counts up to RabbitMQ 4.2, but not from 4.3 on.
+        """
+        stored.failures += 1
+        if self._limit is not None and stored.failures > self._limit:
+            self._bury(self, stored, DELIVERY_LIMIT)
+            self.stir()
+        else:
+            self.put_back(stored)
 
     def reject(self, stored: Stored) -> None:
         """Let go of a delivered message that the consumer does not want to see again."""
