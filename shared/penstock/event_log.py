@@ -26,8 +26,8 @@ from penstock.events import (
     SettleFailed,
     WatchdogReopened,
 )
-from penstock.printable import shortened
 from penstock.outcome import Cancelled, Dead, Done, Expired, Failure, Outcome, Released, Retried, Snoozed
+from penstock.printable import shortened
 
 SUMMARY_EVERY = 60.0
 MAX_ERROR = 300

@@ -13,7 +13,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from penstock.printable import printable, printable_lines
-from penstock.settings import LogFormat, Settings
+from penstock.settings import LogFormat, LogLevel, Settings
 
 #: Libraries whose own words add nothing to ours: pika logs seven errors and a traceback for one refused connection.
 _QUIET = ("pika", "aio_pika", "aiormq", "pamqp")
@@ -21,8 +21,11 @@ _QUIET = ("pika", "aio_pika", "aiormq", "pamqp")
 _MULTILINE = frozenset({"exception", "stack"})
 
 
-def setup(settings: Settings) -> None:
-    """Send every log line of this process, whoever logs it, to standard error in one form. Idempotent."""
+def setup(settings: Settings, *, default: LogLevel = LogLevel.INFO) -> None:
+    """Send every log line of this process, whoever logs it, to standard error in one form. Idempotent.
+
+    *default*: the least level when nobody set one.
+    """
     as_json = settings.log_format is LogFormat.JSON or (
         settings.log_format is LogFormat.AUTO and not sys.stderr.isatty()
     )
@@ -35,7 +38,7 @@ def setup(settings: Settings) -> None:
         )
     )
     logging.root.handlers = [handler]
-    logging.root.setLevel(settings.log_level.value)
+    logging.root.setLevel((settings.log_level or default).value)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     # What asyncio says below this is about sockets that went, which the drivers report in one line.

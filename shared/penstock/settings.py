@@ -75,12 +75,11 @@ class Settings(BaseSettings):
     #: Jobs run at once by a worker; None is what its factory says.
     slots: Annotated[int, Field(ge=1, le=10_000)] | None = None
     log_format: Annotated[LogFormat, BeforeValidator(_lower)] = LogFormat.AUTO
-    log_level: Annotated[LogLevel, BeforeValidator(_upper)] = LogLevel.INFO
+    #: None is INFO for a worker and WARNING for the other commands.
+    log_level: Annotated[LogLevel, BeforeValidator(_upper)] | None = None
     #: The description of exchanges and queues.
     topology: Path = DEFAULT_FILE
     env: Annotated[Profile, BeforeValidator(_lower)] = Profile.DEVELOPMENT
-    #: The management API; None is the broker's host at port 15672 with the broker's login.
-    management_url: str | None = Field(default=None, validation_alias="RABBITMQ_MANAGEMENT_URL", repr=False)
     _broker: BrokerUrl | None = PrivateAttr(default=None)
 
     @classmethod

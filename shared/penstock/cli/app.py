@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Annotated, Any  # commands are click objects of whichever click typer brings
+from typing import Annotated, Any, cast  # commands are click objects of whichever click typer brings
 
 import typer
 from typer.core import TyperGroup
@@ -38,18 +38,18 @@ Examples:
 class _Commands(TyperGroup):
     """Imports a command when it is asked for: a worker never loads what the other commands need."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer's base names a private class
+    def list_commands(self, _: Any) -> list[str]:
         return list(_COMMANDS)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # as above
+    def get_command(self, _: Any, cmd_name: str) -> Any:
         if cmd_name not in _COMMANDS:
             return None
         command = typer.main.get_command(import_module(_COMMANDS[cmd_name]).app)
         command.name = cmd_name
         return command
 
-    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]  # as above
-        self.commands = dict.fromkeys(_COMMANDS)  # type: ignore[arg-type]  # only the names are read, to suggest one
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        self.commands = cast(Any, dict.fromkeys(_COMMANDS))  # only the names are read, to suggest the near one
         return super().resolve_command(ctx, args)
 
 

@@ -1,0 +1,79 @@
+"""``penstock worker``: one worker process, or the parent of several."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from penstock import logs
+from penstock.errors import UsageError
+from penstock.settings import Settings
+from penstock.worker_process import work
+
+#: What a stopping child may take beyond its drain before its parent kills it.
+_GRACE = timedelta(seconds=15)
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+_EXAMPLES = """
+\b
+Examples:
+  penstock worker services.mailer.app:build
+  penstock worker services.mailer.app:build --slots 32 --processes 4
+  penstock worker shop:build --apply --reload       while developing
+
+\b
+The first SIGTERM or Ctrl-C lets running jobs end (PENSTOCK_DRAIN_TIMEOUT, 25 s); the second stops now.
+Exit codes: 0 stopped cleanly, 1 jobs left unfinished or a crash, 2 usage or import, 3 broker not reached
+(PENSTOCK_CONNECT_TIMEOUT, 30 s), 4 refused, 5 configuration or topology.
+"""
+
+
+@app.command(epilog=_EXAMPLES)
+def worker(
+    target: Annotated[
+        str, typer.Argument(metavar="MODULE:FACTORY", help="The function that builds the worker.", show_default=False)
+    ],
+    slots: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Jobs at once in each process (what the factory says).")
+    ] = None,
+    processes: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Worker processes.")] = 1,
+    reload: Annotated[bool, typer.Option("--reload", help="Start anew when a file changes (development).")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Declare the topology first (development).")] = False,
+) -> None:
+    """Run the worker that FACTORY builds until it is told to stop."""
+    settings = Settings.load(slots=slots)
+    logs.setup(settings)
+    if settings.production and (reload or apply):
+        raise UsageError("--reload and --apply are for development, and PENSTOCK_ENV says production")
+    if apply:
+        from penstock.cli.declaring import declare  # a worker without --apply loads no second driver
+
+        asyncio.run(declare(settings))
+    raise typer.Exit(_run(target, settings, processes, reload))
+
+
+def _run(target: str, settings: Settings, processes: int, reload: bool) -> int:
+    kill_after = settings.drain_timeout + _GRACE
+    if reload:
+        from penstock.reloading import Reloader
+
+        command = _command(target, settings, processes)
+        return asyncio.run(Reloader(command, Path.cwd(), kill_after=kill_after * 2).run())
+    if processes > 1:
+        from penstock.supervisor import Supervisor
+
+        return asyncio.run(Supervisor(_command(target, settings), processes, kill_after=kill_after).run())
+    return work(target, settings)
+
+
+def _command(target: str, settings: Settings, processes: int = 1) -> list[str]:
+    """The command line of a child; the environment it inherits says the rest."""
+    slots = [] if settings.slots is None else ["--slots", str(settings.slots)]
+    more = [] if processes == 1 else ["--processes", str(processes)]
+    return [sys.executable, "-m", "penstock", "worker", target, *slots, *more]
