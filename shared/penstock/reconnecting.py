@@ -44,6 +44,11 @@ class Reconnecting:
         return self._link is not None and not self._link.lost.done()
 
     @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called: there will be no link any more."""
+        return self._closed
+
+    @property
     def current(self) -> Link | None:
         """The live link, or None while there is none."""
         return self._link if self.connected else None

@@ -55,6 +55,8 @@ class Sender:
                 await outlet.publish(message, exchange, key, self.try_until(deadline))
                 return
             except ConnectionLost as error:
+                if self._links.closed:
+                    raise
                 last = error
             except Unconfirmed as error:
                 last = error

@@ -25,6 +25,12 @@ TREES = Path(os.environ.get("PENSTOCK_CHROOTS", "/var/cache/penstock"))
 
 _INSTALLATIONS: dict[str, str | Path] = {"3.10": "host", "4.0": TREES / "trixie", "4.3": TREES / "sid"}
 
+
+def installation(version: str) -> str | Path:
+    """What ``PrivateBroker`` calls the RabbitMQ of series *version*."""
+    return _INSTALLATIONS[version]
+
+
 StartBroker = Callable[..., PrivateBroker]
 
 

@@ -112,3 +112,28 @@ async def take(channel: AbstractChannel, queue: str, within: float = PATIENCE) -
                 await message.ack()
                 return message
             await asyncio.sleep(0.02)
+
+
+async def empty(url: str, *queues: str) -> None:
+    """Throw away what waits in *queues*."""
+    async with foreign(url) as channel:
+        for name in queues:
+            await (await channel.get_queue(name, ensure=False)).purge()
+
+
+async def take_all(channel: AbstractChannel, queue: str) -> list[AbstractIncomingMessage]:
+    """Take everything that waits in *queue* now."""
+    source = await channel.get_queue(queue, ensure=False)
+    taken: list[AbstractIncomingMessage] = []
+
+    async def keep(message: AbstractIncomingMessage) -> None:
+        taken.append(message)
+
+    while waiting := (await channel.declare_queue(queue, passive=True)).declaration_result.message_count:
+        wanted = len(taken) + waiting
+        tag = await source.consume(keep, no_ack=True)
+        async with asyncio.timeout(PATIENCE):
+            while len(taken) < wanted:  # noqa: ASYNC110 - deliveries come from a callback in this very loop
+                await asyncio.sleep(0.01)
+        await source.cancel(tag)
+    return taken

@@ -1,0 +1,118 @@
+"""Brokers for whole-path tests: a virtual host with all of the topology per module, and a node that may be harmed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from penstock.testing.broker_files import free_ports
+from penstock.testing.broker_node import BrokerInfo, PrivateBroker
+from tests.support.brokers import installation, manage
+from tests.support.certificates import Authority
+from tests.support.working import declare, empty
+
+#: Two queues of their own kinds, and two that share one.
+TOPOLOGY = "queues: {email: [email.*], report: [report.*], north: [sync.*], south: [sync.*]}"
+
+
+@pytest.fixture(scope="module")
+def url(broker: BrokerInfo) -> Iterator[str]:
+    """A virtual host of the module's own, with everything declared."""
+    name = f"module-{uuid.uuid4().hex[:12]}"
+    manage(broker, "PUT", f"/api/vhosts/{name}")
+    asyncio.run(declare(broker.url_for(name), TOPOLOGY))
+    yield broker.url_for(name)
+    manage(broker, "DELETE", f"/api/vhosts/{name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fragile:
+    """A node that a test may kill, freeze or block, as long as it starts it again."""
+
+    node: PrivateBroker
+    info: BrokerInfo
+    authority: Authority
+    tls_port: int
+    #: The node ends with the thread that started it, so that is one which lives as long as the session.
+    keeper: ThreadPoolExecutor
+
+    @property
+    def url(self) -> str:
+        """Its URL, valid across restarts."""
+        return self.info.amqp_url
+
+    @property
+    def tls_url(self) -> str:
+        """The same over TLS, trusting the certificate authority of the test."""
+        url = self.url.replace("amqp://", "amqps://").replace(f":{self.info.ports.amqp}/", f":{self.tls_port}/")
+        return f"{url}?cafile={self.authority.ca_file}"
+
+    def kill(self) -> None:
+        """End the node with SIGKILL."""
+        self.node.kill()
+
+    def start(self) -> None:
+        """Start it again; nothing happens when it runs."""
+        self.keeper.submit(self.node.start).result()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The node's process stopped in its tracks, its connections open."""
+        status = self.node.status()
+        assert status is not None
+        os.kill(status.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(status.pid, signal.SIGCONT)
+
+    @contextmanager
+    def blocked(self) -> Iterator[None]:
+        """The node under a memory alarm, in which it takes no messages."""
+        self.node.ctl("set_vm_memory_high_watermark", "0.0000001")
+        try:
+            yield
+        finally:
+            self.node.ctl("set_vm_memory_high_watermark", "0.6")
+
+
+@pytest.fixture(scope="session")
+def fragile_node(broker_version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fragile]:
+    """The one node for all destructive tests of a version: a start takes seconds."""
+    folder = tmp_path_factory.mktemp("fragile")
+    authority = Authority(folder / "tls")
+    key, certificate = authority.issue("127.0.0.1")
+    [tls_port] = free_ports(1)
+    settings = {
+        "listeners.ssl.1": f"127.0.0.1:{tls_port}",
+        "ssl_options.cacertfile": authority.ca_file,
+        "ssl_options.certfile": certificate,
+        "ssl_options.keyfile": key,
+        "max_message_size": 2_000_000,
+    }
+    lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
+    node = PrivateBroker(folder / "node", installation(broker_version), extra_conf=lines)
+    keeper = ThreadPoolExecutor(1, "keeper")
+    try:
+        info = keeper.submit(node.start).result()
+        asyncio.run(declare(info.amqp_url, TOPOLOGY))
+        yield Fragile(node, info, authority, tls_port, keeper)
+    finally:
+        node.kill()
+        keeper.shutdown()
+
+
+@pytest.fixture
+def fragile(fragile_node: Fragile) -> Fragile:
+    """That node, running and with empty queues."""
+    fragile_node.start()
+    asyncio.run(empty(fragile_node.url, "jobs.email"))
+    return fragile_node
