@@ -8,8 +8,8 @@ from typing import Protocol
 
 
 _48_BITS = (1 << 48) - 1
-_VERSION_AND_VARIANT = 0x7 << 76 | 0x2 << 62
-_RANDOM = (1 << 80) - 1 & ~(0xF << 76 | 0x3 << 62)
+#: The digit that holds the variant: its upper two bits are 10, its lower two are random.
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 class Clock(Protocol):
@@ -31,5 +31,6 @@ class SystemClock:
 def new_job_id(now_ms: int | None = None) -> str:
     """Return a fresh UUIDv7 (RFC 9562, section 5.7) as text: 48 bits of time, 74 random bits. Thread- and fork-safe."""
     stamp = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    text = f"{(stamp & _48_BITS) << 80 | int.from_bytes(os.urandom(10)) & _RANDOM | _VERSION_AND_VARIANT:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    when = f"{stamp & _48_BITS:012x}"
+    chance = os.urandom(10).hex()
+    return f"{when[:8]}-{when[8:]}-7{chance[:3]}-{_VARIANT[chance[3]]}{chance[4:7]}-{chance[7:19]}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast  # header values are whatever AMQP carried
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, get_origin  # header values are whatever AMQP carried
 
 import orjson
 from pydantic_core import PydanticSerializationError, ValidationError, from_json
@@ -108,7 +108,7 @@ class JobKind(Generic[A]):
 
     @cached_property
     def _origin(self) -> type:
-        return dict if hasattr(self.args, "__total__") else self.args
+        return dict if hasattr(self.args, "__total__") else get_origin(self.args) or self.args
 
     @cached_property
     def _plain(self) -> bool:
