@@ -16,7 +16,7 @@ import pytest
 from penstock.testing.broker_files import free_ports
 from penstock.testing.broker_node import BrokerInfo, PrivateBroker
 from tests.support.brokers import installation, manage
-from tests.support.certificates import Authority
+from tests.support.certificates import Certificates, make_certificates
 from tests.support.working import declare, empty
 
 #: Two queues of their own kinds, and two that share one.
@@ -39,7 +39,7 @@ class Fragile:
 
     node: PrivateBroker
     info: BrokerInfo
-    authority: Authority
+    certificates: Certificates
     tls_port: int
     #: The node ends with the thread that started it, so that is one which lives as long as the session.
     keeper: ThreadPoolExecutor
@@ -52,8 +52,8 @@ class Fragile:
     @property
     def tls_url(self) -> str:
         """The same over TLS, trusting the certificate authority of the test."""
-        url = self.url.replace("amqp://", "amqps://").replace(f":{self.info.ports.amqp}/", f":{self.tls_port}/")
-        return f"{url}?cafile={self.authority.ca_file}"
+        login = f"{self.info.user}:{self.info.password}"
+        return f"amqps://{login}@localhost:{self.tls_port}/?cafile={self.certificates.authority}"
 
     def kill(self) -> None:
         """End the node with SIGKILL."""
@@ -88,14 +88,13 @@ class Fragile:
 def fragile_node(broker_version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fragile]:
     """The one node for all destructive tests of a version: a start takes seconds."""
     folder = tmp_path_factory.mktemp("fragile")
-    authority = Authority(folder / "tls")
-    key, certificate = authority.issue("127.0.0.1")
+    certificates = make_certificates(folder, "localhost")
     [tls_port] = free_ports(1)
     settings = {
         "listeners.ssl.1": f"127.0.0.1:{tls_port}",
-        "ssl_options.cacertfile": authority.ca_file,
-        "ssl_options.certfile": certificate,
-        "ssl_options.keyfile": key,
+        "ssl_options.cacertfile": certificates.authority,
+        "ssl_options.certfile": certificates.server,
+        "ssl_options.keyfile": certificates.key,
         "max_message_size": 2_000_000,
     }
     lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
@@ -104,7 +103,7 @@ def fragile_node(broker_version: str, tmp_path_factory: pytest.TempPathFactory) 
     try:
         info = keeper.submit(node.start).result()
         asyncio.run(declare(info.amqp_url, TOPOLOGY))
-        yield Fragile(node, info, authority, tls_port, keeper)
+        yield Fragile(node, info, certificates, tls_port, keeper)
     finally:
         node.kill()
         keeper.shutdown()
