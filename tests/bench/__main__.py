@@ -11,6 +11,7 @@ from rich.console import Console
 
 from penstock.errors import PenstockError
 from tests.bench import brokers, machine, profiling, report, results, rivals
+from tests.bench.entrants import c_ceiling
 from tests.bench.experiments import Bench
 from tests.bench.lineup import ENTRANTS
 from tests.bench.measures import RIVALS, Experiment, chosen
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if asked.profile or set(asked.who) & set(RIVALS):
         rivals.ensure_installed()
+    asked.who = _present(asked.who, console)
     profiler = Profiling(asked.profile) if asked.profile else None
     measured, failed = {}, 0
     for series in asked.brokers:
@@ -48,6 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.write or _whole(asked):
         _write(measured)
     return 1 if failed else 0
+
+
+def _present(who: Sequence[str], console: Console) -> tuple[str, ...]:
+    """Everyone of *who* who can run here: the C client needs a compiler and librabbitmq."""
+    if "c" in who and not c_ceiling.available():
+        console.print("without the C client: it needs cc and librabbitmq-dev")
+        return tuple(entrant for entrant in who if entrant != "c")
+    return tuple(who)
 
 
 def _run(bench: Bench, asked: argparse.Namespace, console: Console) -> tuple[results.Gathered, int]:
@@ -86,7 +96,7 @@ def _experiments(asked: argparse.Namespace) -> Iterator[Experiment]:
 
 
 def _whole(asked: argparse.Namespace) -> bool:
-    return not (asked.only or asked.quick or asked.profile or set(asked.who) != set(ENTRANTS))
+    return not (asked.only or asked.quick or asked.profile or set(ENTRANTS) - set(asked.who) - {"c"})
 
 
 def _write(measured: dict[str, results.Figures]) -> None:

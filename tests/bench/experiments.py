@@ -17,7 +17,7 @@ from tests.bench.profiling import Profiling
 Figures = dict[str, float]
 
 #: How long an idle worker settles before its memory is read (seconds).
-_SETTLE = 5.0
+_SETTLE = 3.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ EXPERIMENTS = (
     Experiment(
         "work_thread",
         Shape.WORK,
-        10_000,
+        6_000,
         ("penstock", *RIVALS),
         _rate("work_thread", "work, jobs in threads"),
         seed="seed_thread",
@@ -113,7 +113,7 @@ EXPERIMENTS = (
     Experiment(
         "latency",
         Shape.LATENCY,
-        1_500,
+        1_200,
         ("pika", "penstock", *RIVALS),
         (
             Measure("latency_p50_ms", "publish to handler at 200/s, median", "ms", "p50_ms"),

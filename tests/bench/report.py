@@ -122,7 +122,7 @@ _METHOD = """\
   jobs run on the loop elsewhere, Dramatiq has one thread and Celery its solo pool: what serves no-op jobs best.
 - *publish to handler*: 200 jobs a second from a second process, read on the machine's monotonic clock, the first
   second left out.
-- *idle worker*: proportional set size of the process tree that the entrant's own command starts, 5 s after it consumes,
+- *idle worker*: proportional set size of the process tree that the entrant's own command starts, 3 s after it consumes,
   byte code compiled.
 - *slots busy*: time that handlers ran divided by time × slots, jobs of 0 to 20 ms.
 - *C*: librabbitmq, acks one by one."""

@@ -21,7 +21,7 @@ def ensure_installed() -> None:
         return
     if not RIVALS_PYTHON.exists():
         _run(sys.executable, "-m", "venv", str(RIVALS_PYTHON.parents[1]))
-    _run(str(RIVALS_PYTHON), "-m", "pip", "install", "-q", "--compile", "--require-hashes", "-r", str(_PINS))
+    _run(str(RIVALS_PYTHON), "-m", "pip", "install", "-qq", "--compile", "--require-hashes", "-r", str(_PINS))
     mark.write_text(pins)
 
 
