@@ -1,8 +1,8 @@
-"""A private certificate authority for tests of TLS."""
+"""A private certificate authority and a server certificate from it, for tests of TLS."""
 
 from __future__ import annotations
 
-import ipaddress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,48 +11,46 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-_DAY = timedelta(days=1)
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """Paths of PEM files."""
+
+    authority: Path
+    server: Path
+    key: Path
 
 
-class Authority:
-    """An authority with its files in *folder*."""
+def make_certificates(directory: Path, host: str) -> Certificates:
+    """Write an authority and a server certificate for *host* (a DNS name) to *directory*."""
+    authority_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    authority = _certificate("Test authority", authority_key, "Test authority", authority_key, authority=True)
+    server = _certificate(host, server_key, "Test authority", authority_key, authority=False)
+    made = Certificates(directory / "ca.pem", directory / "server.pem", directory / "server.key")
+    made.authority.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    made.server.write_bytes(server.public_bytes(serialization.Encoding.PEM))
+    form = serialization.PrivateFormat.PKCS8
+    made.key.write_bytes(server_key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+    return made
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        self._folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name("Penstock test authority")
-        certificate = (
-            _draft(self._name, self._name, self._key.public_key())
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
-        self.ca_file = folder / "ca.pem"
-        self.ca_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, address: str) -> tuple[Path, Path]:
-        """Issue a key and a certificate for a server at IP *address*; return their files."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
-        certificate = (
-            _draft(_name(address), self._name, key.public_key())
-            .add_extension(names, critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
-        key_file, certificate_file = self._folder / f"{address}.key", self._folder / f"{address}.pem"
-        key_file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        return key_file, certificate_file
+def _certificate(
+    subject: str, key: ec.EllipticCurvePrivateKey, issuer: str, signer: ec.EllipticCurvePrivateKey, *, authority: bool
+) -> x509.Certificate:
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(_name(subject))
+        .issuer_name(_name(issuer))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(subject.replace(" ", "-"))]), critical=False)
+    )
+    return builder.sign(signer, hashes.SHA256())
 
 
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-def _draft(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
-    return x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number(), now - _DAY, now + _DAY)
