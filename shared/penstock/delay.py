@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Literal, NamedTuple
 
+from penstock.errors import UsageError
 from penstock.topology.model import Binding, Exchange, Queue, Topology
 from penstock.topology.names import DELAY, DELIVER, UNROUTED
 
@@ -44,12 +45,12 @@ class Target(NamedTuple):
 def whole_seconds(delay: timedelta) -> int:
     """Round *delay* to the nearest whole second (halves up), at least 1.
 
-    Raises ``ValueError`` for a negative delay and for one beyond ``MAX_DELAY``.
+    Raises ``UsageError`` (a ``ValueError``) for a negative delay and for one beyond ``MAX_DELAY``.
     """
     if delay < timedelta(0):
-        raise ValueError(f"a delay cannot be negative: {delay}")
+        raise UsageError(f"a delay cannot be negative: {delay}")
     if delay >= MAX_DELAY + _SECOND / 2:
-        raise ValueError(f"a delay of {delay} is beyond the longest possible, {MAX_SECONDS} s ({MAX_DELAY.days} days)")
+        raise UsageError(f"a delay of {delay} is beyond the longest possible, {MAX_SECONDS} s ({MAX_DELAY.days} days)")
     return max(1, (delay + _SECOND / 2) // _SECOND)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from penstock.durations import duration
 from penstock.errors import ConfigError
 from penstock.topology.form import Form
 from penstock.topology.spec import (
@@ -26,9 +26,6 @@ DEFAULT_FILE = Path("rabbitmq/topology.yaml")
 
 MIN_TIMEOUT = timedelta(minutes=1)  # brokers before 4.3 look once a minute
 MAX_TIMEOUT = timedelta(days=30)
-
-_DURATION = re.compile(r"([0-9]{1,7})([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def read_spec(path: Path) -> Spec:
@@ -155,8 +152,10 @@ def _shares(pattern: str, others: Iterable[str]) -> bool:
 def _duration(form: Form, node: Node | None, what: str) -> timedelta | None:
     if node is None:
         return None
-    match = _DURATION.fullmatch(node.value) if isinstance(node, Scalar) and isinstance(node.value, str) else None
-    length = timedelta(seconds=int(match[1]) * _SECONDS[match[2]]) if match else timedelta(0)
+    try:
+        length = duration(str(node.value)) if isinstance(node, Scalar) else timedelta(0)
+    except ValueError:
+        length = timedelta(0)
     if MIN_TIMEOUT <= length <= MAX_TIMEOUT:
         return length
     form.problem(node, f"{what} must be a time from 1m to 30d, such as 90s, 45m, 12h or 2d")
