@@ -13,6 +13,7 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel
 
 from penstock.brokers.frames import BODY, FRAME_END, HEADER, HEARTBEAT, METHOD, OVERHEAD
+from penstock.brokers.heartbeat import Heartbeat
 
 _PREFIX = struct.Struct(">BHI")
 _KINDS = frozenset({METHOD, HEADER, BODY, HEARTBEAT})
@@ -101,7 +102,7 @@ class Wire(AsyncioConnection):
     def abort(self) -> None:
         """Drop the connection now, whatever waits to be written."""
         if self._transport is not None:
-            self._transport.abort()
+            self._terminate_stream(exceptions.ConnectionClosedByClient(0, "aborted"))
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin the AMQP handshake on a connected transport."""
@@ -132,6 +133,10 @@ class Wire(AsyncioConnection):
         for resume in list(self._waiting.values()):
             if self.writable:
                 resume()
+
+    def _create_heartbeat_checker(self) -> Heartbeat | None:
+        seconds = self.params.heartbeat
+        return Heartbeat(self, seconds) if isinstance(seconds, int) and seconds else None
 
     def _create_channel(self, channel_number: int, on_open_callback: Callable[[Channel], None] | None) -> WireChannel:
         return WireChannel(self, channel_number, on_open_callback)
