@@ -50,6 +50,7 @@ ENTRANTS = {
             _E + "penstock_",
             "jobs.bench",
             idle=(str(Path(sys.executable).with_name("penstock")), "worker", _E + "penstock_:build"),
+            settings=(("PENSTOCK_TOPOLOGY", str(Path(__file__).with_name("topology.yaml"))),),
         ),
         Entrant("pika", _E + "pika_bare", "bench.pika", idle=("-m", _E + "pika_bare", "latency_worker", "1000000000")),
         Entrant("c", _E + "c_ceiling", "bench.c"),

@@ -36,7 +36,7 @@ from tests.bench.entrants.common import (
     windowed,
 )
 
-TOPOLOGY = "queues: {bench: [bench.*]}"
+TOPOLOGY = Path(__file__).parents[1] / "topology.yaml"
 
 #: Prefetch is the slots and half as many.
 SLOTS = PREFETCH * 2 // 3 + 1
@@ -334,7 +334,7 @@ def publish_16_threads(count: int) -> Figures:
 async def declare() -> None:
     """Declare the topology."""
     admin = await open_admin(broker_url())
-    await admin.declare(topology_of(parse_spec(TOPOLOGY)))
+    await admin.declare(topology_of(parse_spec(TOPOLOGY.read_text())))
     await admin.close()
 
 
