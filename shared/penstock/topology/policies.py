@@ -35,9 +35,9 @@ class Policy:
 
 def version_of(text: str) -> Version:
     """Read a version such as ``4``, ``3.10`` or ``4.3.6``. Raises ``ConfigError`` for others and before 3.10."""
-    match = re.match(r"(\d{1,4})(?:\.(\d{1,4}))?(?![\d])", text)
+    match = re.fullmatch(r"(\d{1,4})(?:\.(\d{1,4})(?:\.\d+)?)?(?:[-+~].*)?", text)
     if match is None:
-        raise ConfigError(f"{text!r} is not a RabbitMQ version such as 4.3 or 3.10")
+        raise ConfigError(f"{text[:40]!r} is not a RabbitMQ version such as 4.3 or 3.10")
     version = int(match[1]), int(match[2] or 0)
     if version < OLDEST:
         raise ConfigError(f"RabbitMQ {text} cannot carry Penstock: message delays in quorum queues came with 3.10")
