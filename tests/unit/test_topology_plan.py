@@ -69,6 +69,15 @@ def test_a_missing_queue_is_creatable() -> None:
     assert (str(difference), difference.effort) == ("queue jobs.email: is missing", Effort.CREATABLE)
 
 
+def test_a_missing_exchange_stands_for_its_bindings_too() -> None:
+    live = replace(
+        SAME,
+        exchanges={name: found for name, found in SAME.exchanges.items() if name != "jobs"},
+        bindings=frozenset(binding for binding in SAME.bindings if binding.source != "jobs"),
+    )
+    assert str(the_one(live)) == "exchange jobs: is missing"
+
+
 def test_a_missing_binding_is_creatable_and_its_key_readable() -> None:
     bindings = frozenset(b for b in SAME.bindings if not (b.source == "jobs.deliver" and b.key.endswith("k.email.*")))
     difference = the_one(replace(SAME, bindings=bindings))
@@ -180,7 +189,8 @@ def test_a_policy_that_endangers_jobs_is_found_although_the_arguments_are_right(
     "live",
     [
         policed("jobs.email", overflow="reject-publish"),
-        policed("jobs.email", delivery_limit=21, consumer_timeout=1, target_group_size=3),
+        policed("jobs.email", delivery_limit=20, consumer_timeout=1, target_group_size=3),
+        with_queue(SAME, "jobs.reports", Found(policies=("jobs.reports",))),
         with_exchange(
             SAME,
             Exchange("jobs.dead", arguments={"alternate-exchange": "jobs.unrouted"}),
