@@ -10,13 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from penstock.settings import Settings
+from penstock.settings import BROKER_VARIABLES
 from penstock.testing.broker_node import PrivateBroker
 from penstock.urls import BrokerUrl, from_env
 
 HOME = Path(".penstock")
-
-_NAMED = ("RABBITMQ_URL", "RABBITMQ_URL_FILE", "AMQP_URL", "CLOUDAMQP_URL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ def broker(say: Callable[[str], None], home: Path = HOME) -> Iterator[BrokerPlac
     A private one that ran before runs on after it; its data stay either way. *say* hears what takes time. Call it on
     the main thread. Raises ``ConfigError``, ``BrokerError``.
     """
-    if any(os.environ.get(name) for name in _NAMED):
+    if any(os.environ.get(name, "").strip() for name in BROKER_VARIABLES):
         yield _named(from_env(os.environ))
         return
     node = PrivateBroker(home / "broker")
@@ -58,7 +56,7 @@ def broker(say: Callable[[str], None], home: Path = HOME) -> Iterator[BrokerPlac
 
 
 def _named(url: BrokerUrl) -> BrokerPlace:
-    management = Settings.load().management_url or f"http://{url.host}:15672"
+    management = os.environ.get("RABBITMQ_MANAGEMENT_URL") or f"http://{url.host}:15672"
     return BrokerPlace(url, f"the broker at {url.masked}", management, "the one in your broker URL")
 
 

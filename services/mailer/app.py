@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 from penstock import Handlers, Worker
 from penstock_jobs import SEND_EMAIL
@@ -18,11 +17,10 @@ from services.mailer.templates import Templates
 async def build() -> AsyncIterator[Worker]:
     """The mailer that ``MAILER_*`` describes; its connections are closed after the drain. Raises ``ConfigError``."""
     settings = Settings.read()
-    timeout = timedelta(seconds=settings.timeout)
     server = SmtpServer.parse(settings.smtp_url.get_secret_value())
-    async with SmtpPool(server, settings.slots, timeout) as post:
+    async with SmtpPool(server, settings.slots, settings.timeout) as post:
         mailer = Mailer(post, Templates(), settings.sender)
         handlers = Handlers()
-        handlers.on(SEND_EMAIL, retry=settings.retry_policy(), timeout=timeout)(mailer.send_email)
-        grace = timedelta(seconds=settings.unknown_kind_grace)
+        handlers.on(SEND_EMAIL, retry=settings.retry_policy(), timeout=settings.timeout)(mailer.send_email)
+        grace = settings.unknown_kind_grace
         yield Worker(handlers, queue="email", name="mailer", slots=settings.slots, unknown_kind_grace=grace)

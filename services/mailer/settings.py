@@ -5,17 +5,23 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from penstock import ConfigError, RetryPolicy
+from penstock.durations import duration
 from penstock_jobs.email import Address
 
-_Seconds = Annotated[float, Field(gt=0)]
+
+def _span(value: object) -> object:
+    return duration(value) if isinstance(value, str) else value
+
+
+_Span = Annotated[timedelta, BeforeValidator(_span), Field(ge=timedelta(0), le=timedelta(days=1))]
 
 
 class Settings(BaseSettings):
-    """What can be told to a mailer. Durations are in seconds."""
+    """What can be told to a mailer. Durations are seconds, or such as ``5m``."""
 
     model_config = SettingsConfigDict(env_prefix="MAILER_", frozen=True)
 
@@ -24,13 +30,13 @@ class Settings(BaseSettings):
     sender: Address = "orders@penstock.example"
     slots: Annotated[int, Field(ge=1, le=1000)] = 16
     #: The deadline of one mail, connecting included.
-    timeout: _Seconds = 30.0
+    timeout: _Span = timedelta(seconds=30)
     #: A mail is tried this often, after ``retry_first`` seconds, then ``retry_factor`` times as long, up to the cap.
     attempts: Annotated[int, Field(ge=1)] = 8
-    retry_first: _Seconds = 5.0
+    retry_first: _Span = timedelta(seconds=5)
     retry_factor: Annotated[float, Field(ge=1)] = 4.0
-    retry_cap: _Seconds = 3600.0
-    unknown_kind_grace: Annotated[float, Field(ge=0)] = 300.0
+    retry_cap: _Span = timedelta(hours=1)
+    unknown_kind_grace: _Span = timedelta(minutes=5)
 
     @classmethod
     def read(cls) -> Self:
@@ -39,9 +45,12 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             problems = error.errors(include_url=False, include_input=False, include_context=False)
-            raise ConfigError(*(f"MAILER_{str(p['loc'][0]).upper()}: {p['msg']}" for p in problems)) from None
+            raise ConfigError(
+                *(f"MAILER_{str(p['loc'][0]).upper()}: {p['msg'].removeprefix('Value error, ')}" for p in problems)
+            ) from None
 
     def retry_policy(self) -> RetryPolicy:
         """When a mail that could not be sent is tried again."""
-        first, cap = timedelta(seconds=self.retry_first), timedelta(seconds=self.retry_cap)
-        return RetryPolicy(max_attempts=self.attempts, first=first, factor=self.retry_factor, cap=cap)
+        return RetryPolicy(
+            max_attempts=self.attempts, first=self.retry_first, factor=self.retry_factor, cap=self.retry_cap
+        )

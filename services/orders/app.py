@@ -14,7 +14,9 @@ from typing import Any, BinaryIO  # receipts are kept for jobs of any kind
 import orjson
 from rich.console import Console
 
-from penstock import NewJob, PenstockError, Publisher, UsageError
+from penstock import Events, NewJob, PenstockError, Publisher, UsageError
+from penstock.events import ConnectFailed
+from penstock.settings import Settings
 from services.orders.progress import shown
 from services.orders.reading import Format, rows
 from services.orders.regions import collecting
@@ -62,7 +64,7 @@ def _submit(told: argparse.Namespace, errors: Console) -> int:
         collecting(told.spool / told.run) as regions,
         _kept(told.receipts) as keep,
         shown(errors, source) as show,
-        Publisher(app_id="orders") as publisher,
+        _publisher(errors.print) as publisher,
     ):
         submission = Submission(publisher, regions, told.run, Listeners(keep, errors.print, show))
         try:
@@ -70,6 +72,16 @@ def _submit(told: argparse.Namespace, errors: Console) -> int:
         finally:
             print(_words(submission.tally), flush=True)  # noqa: T201 - the command's answer
     return NOT_TAKEN if submission.tally.refused else FOUND if submission.tally.bad else 0
+
+
+def _publisher(say: Callable[[str], None]) -> Publisher:
+    events = Events()
+    events.subscribe(lambda event: say(_try_words(event)) if isinstance(event, ConnectFailed) else None)
+    return Publisher(app_id="orders", connect_timeout=Settings.load().connect_timeout, events=events)
+
+
+def _try_words(event: ConnectFailed) -> str:
+    return f"orders: {event.reason}; next try in {event.delay:.1f} s"
 
 
 def _words(tally: Tally) -> str:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from penstock import ConfigError
+from penstock import ConfigError, RetryPolicy
+from penstock.durations import duration
 
-_Seconds = Annotated[float, Field(gt=0)]
+
+def _span(value: object) -> object:
+    return duration(value) if isinstance(value, str) else value
+
+
+_Span = Annotated[timedelta, BeforeValidator(_span), Field(ge=timedelta(0), le=timedelta(days=1))]
 
 
 class Settings(BaseSettings):
-    """What can be told to the reports service. Durations are in seconds, sizes in MiB."""
+    """What can be told to the reports service. Durations are seconds, or such as ``5m``; sizes are MiB."""
 
     model_config = SettingsConfigDict(env_prefix="REPORTS_", frozen=True)
 
@@ -23,13 +30,13 @@ class Settings(BaseSettings):
     output_dir: Path = Path("var/reports/output")
     slots: Annotated[int, Field(ge=1, le=100)] = 2
     #: A report that takes longer, or its process more memory, is stopped and counts as a failed attempt.
-    timeout: _Seconds = 120.0
+    timeout: _Span = timedelta(minutes=2)
     memory: Annotated[int, Field(ge=128)] = 1024
     attempts: Annotated[int, Field(ge=1)] = 4
-    retry_first: _Seconds = 1.0
+    retry_first: _Span = timedelta(seconds=1)
     retry_factor: Annotated[float, Field(ge=1)] = 10.0
-    retry_cap: _Seconds = 3600.0
-    unknown_kind_grace: Annotated[float, Field(ge=0)] = 300.0
+    retry_cap: _Span = timedelta(hours=1)
+    unknown_kind_grace: _Span = timedelta(minutes=5)
 
     @classmethod
     def read(cls) -> Self:
@@ -38,4 +45,12 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             problems = error.errors(include_url=False, include_input=False, include_context=False)
-            raise ConfigError(*(f"REPORTS_{str(p['loc'][0]).upper()}: {p['msg']}" for p in problems)) from None
+            raise ConfigError(
+                *(f"REPORTS_{str(p['loc'][0]).upper()}: {p['msg'].removeprefix('Value error, ')}" for p in problems)
+            ) from None
+
+    def retry_policy(self) -> RetryPolicy:
+        """When a report that could not be made is tried again."""
+        return RetryPolicy(
+            max_attempts=self.attempts, first=self.retry_first, factor=self.retry_factor, cap=self.retry_cap
+        )
