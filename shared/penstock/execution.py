@@ -22,9 +22,6 @@ from penstock.message import Delivery, Message
 from penstock.outcome import Dead, DeadReason, Done, Expired, Failure, Outcome, Released, Snoozed, judge
 from penstock.topology.matching import matches
 
-#: What a handler may raise without being a failure of the process: SystemExit in a job must not end the worker.
-_FAILURES = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
-
 _DONE = Done()
 
 #: From this many earlier deliveries on, a message is suspected of killing its worker and runs alone in a child.
@@ -136,7 +133,7 @@ class Execution:
             return self.judge(error, job, handler)
         except JobCrashed as error:
             return Dead(DeadReason.CRASHED, Failure.of(error)) if suspect else self.judge(error, job, handler)
-        except _FAILURES as error:
+        except BaseException as error:  # noqa: BLE001 - whatever ends a handler, SystemExit too, is not the worker's end
             return self.judge(error, job, handler)
         return _DONE if result is None else Done(result)
 

@@ -83,7 +83,12 @@ async def working(
     if running.done():
         running.result()
     await started
-    yield watched
+    try:
+        yield watched
+    except BaseException:
+        running.cancel()
+        await asyncio.wait([running])
+        raise
     stop.set()
     assert await running, "the worker left jobs unfinished"
 
