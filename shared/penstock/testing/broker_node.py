@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from penstock.errors import BrokerError, ConfigError, PenstockError
+from penstock.errors import BrokerError, ConfigError
 from penstock.testing.broker_files import ADVANCED, LOOPBACK, PLUGINS, USER, NodeFolder, NodeState, Ports
 from penstock.testing.broker_process import (
     Installation,
@@ -94,8 +94,8 @@ class PrivateBroker:
     def start(self) -> BrokerInfo:
         """Start the node and return once it takes AMQP connections; a running one is returned as it is.
 
-        Raises ``ConfigError`` when RabbitMQ is not installed, ``BrokerError`` with the end of the node's log when it
-        does not come up within 60 s.
+        Raises ``ConfigError`` when RabbitMQ is not installed, ``BrokerError`` with the end of the node's log as a note
+        when it does not come up within 60 s.
         """
         installation = Installation.of(self._version)
         with self._alone():
@@ -117,6 +117,12 @@ class PrivateBroker:
     def kill(self) -> None:
         """End the node with SIGKILL, as a crash would, and return once it is gone. Idempotent."""
         self._end(signal.SIGKILL, STOP_WITHIN)
+
+    def wait(self) -> int:
+        """Block until the node this very object started ends; 0 when it was stopped in order, whoever did it."""
+        if self._process is None:
+            raise BrokerError(f"the RabbitMQ node in {self._folder.path} was not started here")
+        return self._process.wait()
 
     def ctl(self, *arguments: str, program: str = "rabbitmqctl") -> str:
         """Run rabbitmqctl (or another of RabbitMQ's tools) on the node and return what it says.
@@ -147,7 +153,10 @@ class PrivateBroker:
     def _alone(self) -> Iterator[None]:
         self._folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (self._folder.path / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BrokerError(f"another process is starting the node in {self._folder.path}") from error
             yield
 
     def _start(self, installation: Installation) -> BrokerInfo:
@@ -162,7 +171,7 @@ class PrivateBroker:
         self._folder.save(replace(state, pid=process.pid, version=None))
         try:
             version = self._await_greeting(process, state)
-        except PenstockError:
+        except BaseException:  # Ctrl-C too
             self.kill()
             raise
         self._folder.save(replace(state, pid=process.pid, version=version))
@@ -194,7 +203,9 @@ class PrivateBroker:
         raise self._not_started(f"took no connection within {START_WITHIN:.0f} s")
 
     def _not_started(self, why: str) -> BrokerError:
-        return BrokerError(f"the RabbitMQ node in {self._folder.path} {why}; its last words:\n{self._folder.tail()}")
+        error = BrokerError(f"the RabbitMQ node in {self._folder.path} {why}; what it said is in {self._folder.log}")
+        error.add_note(self._folder.tail())
+        return error
 
     def _end(self, number: signal.Signals, seconds: float) -> None:
         state = self._folder.load()
