@@ -1,0 +1,63 @@
+# One line for each thing a developer does; `make help` lists them. Everything missing is installed on the way.
+SHELL := /bin/bash
+PYTHON_OF_VENV := .venv/bin/python
+SCRIPTS := infra/scripts
+TEST := $(PYTHON_OF_VENV) -m pytest --ignore=tests/bench
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check format bench test-matrix venv pins system clean
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: venv system ## Run 2,000 real jobs with honest trouble, and account for each
+	@$(PYTHON_OF_VENV) -m services.demo
+
+up: venv system ## Keep the demo's system running until Ctrl-C, with the management UI
+	@$(PYTHON_OF_VENV) -m services.demo --up
+
+test: venv ## Test everything on a private RabbitMQ of this machine
+	@$(SCRIPTS)/install-system rabbitmq-server amqp-tools
+	$(TEST) tests
+
+test-matrix: venv ## Test everything on RabbitMQ 3.10, 4.0 and 4.3 (root, Debian)
+	@$(SCRIPTS)/install-system rabbitmq-server amqp-tools nodejs npm
+	@$(SCRIPTS)/chroot-broker trixie
+	@$(SCRIPTS)/chroot-broker sid
+	PENSTOCK_TEST_BROKERS=3.10,4.0,4.3 $(TEST) -m "matrix or not matrix" tests
+
+check: venv ## Lint, formats, types, layers
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
+
+format: venv ## Put the code into the project's format
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+bench: venv ## Measure Penstock beside bare drivers and other job systems (10 minutes and more)
+	@$(SCRIPTS)/install-system rabbitmq-server
+	@if [ "$$(id -u)" -eq 0 ]; then $(SCRIPTS)/install-system gcc librabbitmq-dev && $(SCRIPTS)/chroot-broker sid; fi
+	$(PYTHON_OF_VENV) -m tests.bench
+
+venv: .venv/.built ## Build .venv from the pins in requirements/
+
+.venv/.built: requirements/dev.txt pyproject.toml
+	@$(SCRIPTS)/make-venv
+
+pins: venv ## Pin the newest dependencies that pyproject.toml allows
+	@for extra in producer worker dev; do \
+		.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+			--no-annotate --no-emit-index-url --no-emit-find-links $$([ $$extra = producer ] || echo --extra $$extra) \
+			--output-file requirements/$$extra.txt pyproject.toml || exit; \
+	done
+	@! grep -nE '://|^-' requirements/*.txt || { echo "pins must name no host"; exit 1; }
+
+# The demo uses the broker at RABBITMQ_URL when there is one.
+system:
+	@$(if $(RABBITMQ_URL)$(RABBITMQ_URL_FILE),,$(SCRIPTS)/install-system rabbitmq-server)
+
+clean: ## Remove .venv, caches and the development broker's data
+	@if [ -x .venv/bin/penstock ]; then .venv/bin/penstock broker stop; fi
+	rm -rf .venv .penstock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
