@@ -32,7 +32,7 @@ def no_job() -> None: ...
 
 @handlers.on(RESIZE)
 async def wrong_field(job: Job[Resize]) -> None:
-    job.args.height  # expect: attr-defined
+    _ = job.args.height  # expect: attr-defined
 
 
 def publishes(publisher: Publisher) -> None:
