@@ -32,7 +32,7 @@ print("published")
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a fresh environment with the producer's pins and this checkout."""
+    """The Python of a fresh environment with the producer's pins and the wheel of this checkout."""
     folder = tmp_path_factory.mktemp("producer")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60)
     python = folder / "bin" / "python"
@@ -40,16 +40,23 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(
         [*install, "--require-hashes", "-r", str(ROOT / "requirements" / "producer.txt")], check=True, timeout=180
     )
-    (
-        folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages" / "penstock.pth"
-    ).write_text(str(ROOT / "shared"))
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, timeout=60, capture_output=True)
+    (wheel,) = folder.glob("penstock-*.whl")
+    subprocess.run([*install, "--no-deps", str(wheel)], check=True, timeout=60)
     return python
 
 
 def _run(python: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     return subprocess.run(
-        [python, *words], env=clean | settings, capture_output=True, text=True, timeout=60, check=False
+        [python, *words],
+        cwd=python.parent,
+        env=clean | settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -63,6 +70,11 @@ def test_a_producers_install_has_no_worker_libraries(python: Path) -> None:
     code = (
         "import importlib.util as u; print([n for n in ('aio_pika', 'typer', 'yaml', 'structlog') if u.find_spec(n)])"
     )
+    assert _run(python, "-c", code).stdout == "[]\n"
+
+
+def test_the_wheel_brings_nothing_but_the_library(python: Path) -> None:
+    code = "import importlib.util as u; print([n for n in ('services', 'penstock_jobs', 'tests') if u.find_spec(n)])"
     assert _run(python, "-c", code).stdout == "[]\n"
 
 
