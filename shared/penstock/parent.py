@@ -55,7 +55,7 @@ class Tie:
         self._socket = _socket(int(text)) if text.isdecimal() else None
 
     def watch(self, gone: Callable[[], object]) -> None:
-        """Call *gone*, in a thread, when the parent is gone, and end the process if that has not ended it in a minute."""
+        """Call *gone*, in a thread, when the parent is gone; end the process if that has not ended it in a minute."""
         if self._socket is not None:
             threading.Thread(target=self._wait, args=(self._socket, gone), name="parent", daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""The parent of ``--processes N``: starts that many workers, passes signals on, replaces crashed ones, within limits."""
+"""The parent of ``--processes N``: starts workers, passes signals on, replaces crashed ones, but not for ever."""
 
 from __future__ import annotations
 
