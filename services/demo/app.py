@@ -17,7 +17,7 @@ from services.demo.accounting import Account, piles
 from services.demo.effects import Book
 from services.demo.letters import Letters, connect
 from services.demo.places import BrokerPlace, RunPlace, broker
-from services.demo.run import GIVE_UP_AFTER, Plan, Run
+from services.demo.run import Plan, Run
 from services.demo.screen import Screen, screen
 from services.demo.sink import REFUSED_DOMAIN
 from services.demo.system import DEAD, running
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with screen() as shown, broker(shown.say) as place:
             found = asyncio.run(
-                _keep_up(place, shown) if told.up else _play(place, Plan(told.jobs, outage=told.outage), shown)
+                _keep_up(place, shown) if told.up else _play(place, Plan(told.jobs, told.outage, told.patience), shown)
             )
     except PenstockError as error:
         return _failed(str(error), error.exit_code)
@@ -72,7 +72,7 @@ async def _play(place: BrokerPlace, plan: Plan, shown: Screen) -> Account:
         letters = Letters(connection, DEAD)
         run = Run(plan, files, place.url, system, connection, letters, shown, mails, receipts)
         found, dead = await run.play()
-    shown.say(f"gave up after {GIVE_UP_AFTER:g} s" if found.lost else "every job has ended, the workers have stopped")
+    shown.say(f"gave up after {plan.patience:g} s" if found.lost else "every job has ended, the workers have stopped")
     shown.table(piles(dead))
     _tell(found, files, shown)
     return found
@@ -132,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--up", action="store_true", help="keep the system running until Ctrl-C instead")
     parser.add_argument("--jobs", type=_jobs, default=2000, help="jobs from the orders service (default: 2000)")
     parser.add_argument("--outage", type=float, default=8.0, help="seconds of 451 from the mail server (default: 8)")
+    parser.add_argument("--patience", type=float, default=70.0, help="seconds until a run gives up (default: 70)")
     return parser
 
 

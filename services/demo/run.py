@@ -18,9 +18,6 @@ from services.demo.places import RunPlace
 from services.demo.screen import Screen, Snapshot
 from services.demo.system import EMAIL, REPORTS, System
 
-#: After this many seconds the account is made as it stands; with what follows, a run stays below 90 s.
-GIVE_UP_AFTER = 70.0
-
 #: How long the workers may take to end, and how long redeliveries of the crashed one may still be waited for (seconds).
 DRAIN_WITHIN = 10.0
 SETTLE_WITHIN = 5.0
@@ -36,11 +33,15 @@ class DemoFailed(PenstockError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run is made of: *jobs* from the orders service, *rounds* of bad messages, seconds of 451."""
+    """What a run is made of: *jobs* from the orders service, *outage* seconds of 451, *rounds* of bad messages.
+
+    After *patience* seconds the account is made as it stands; with what follows, a run stays below 90 s.
+    """
 
     jobs: int = 2000
-    rounds: int = 4
     outage: float = 8.0
+    patience: float = 70.0
+    rounds: int = 4
 
     @property
     def orders(self) -> int:
@@ -72,7 +73,7 @@ class Run:
         self.before = await self.letters.count()
         acts = [asyncio.create_task(act) for act in (self._submit(), self._make_trouble(), self._crash())]
         try:
-            await self._watch(acts, time.monotonic() + GIVE_UP_AFTER)
+            await self._watch(acts, time.monotonic() + self.plan.patience)
         finally:
             for act in acts:
                 act.cancel()

@@ -1,0 +1,169 @@
+"""The demo as a process on a real broker: it ends by itself, its account is right, and it sees a loss."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+from aio_pika.abc import AbstractIncomingMessage
+
+from penstock.urls import BrokerUrl
+from services.demo.letters import connect, consumers
+from tests.support.working import declare, foreign, put
+
+pytestmark = pytest.mark.timeout(150)
+
+TOPOLOGY = "queues: {email: [email.*], reports: [report.*]}"
+ACCOUNT = re.compile(r"accounted: (\d+) published = (\d+) done \+ (\d+) dead; lost (\d+); doubled (\d+)")
+
+
+class Demo:
+    """A demo that was started."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.lines: list[str] = []
+
+    async def until(self, words: str) -> None:
+        """Read on until a line holds *words*."""
+        async with asyncio.timeout(60):
+            while words not in (line := await self._line()):
+                assert line, f"the demo ended without saying {words!r}: {self.lines}"
+
+    async def end(self) -> int:
+        """Read to the end and return the exit code."""
+        async with asyncio.timeout(120):
+            while await self._line():
+                pass
+            return await self.process.wait()
+
+    async def _line(self) -> str:
+        assert self.process.stdout is not None
+        line = (await self.process.stdout.readline()).decode()
+        if line:
+            self.lines.append(line.rstrip("\n"))
+        return line
+
+
+@asynccontextmanager
+async def a_demo(url: str, folder: Path, *options: str) -> AsyncIterator[Demo]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.demo", "--jobs", "300", *options,
+        cwd=folder,
+        env={"RABBITMQ_URL": url, "PATH": "/usr/bin:/bin"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        yield Demo(process)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.communicate()
+
+
+async def nobody_consumes(url: str) -> bool:
+    async with await connect(BrokerUrl.parse(url)) as connection:
+        return not await consumers(connection, "jobs.email") + await consumers(connection, "jobs.reports")
+
+
+async def test_every_job_is_accounted_for_through_an_outage_bad_messages_and_a_crash(
+    vhost_url: str, tmp_path: Path
+) -> None:
+    await declare(vhost_url, TOPOLOGY)
+    async with foreign(vhost_url) as channel:
+        for number in range(3):
+            story = {"penstock-reason": "rejected"}
+            await put(
+                channel,
+                "jobs.email",
+                b"{}",
+                "jobs.dead",
+                message_id=f"{number}",
+                correlation_id="before",
+                headers=story,
+            )
+    async with a_demo(vhost_url, tmp_path, "--outage", "2") as demo:
+        code = await demo.end()
+    said = "\n".join(demo.lines)
+    found = ACCOUNT.fullmatch(demo.lines[-1])
+    assert found, said
+    published, done, dead, lost, doubled = map(int, found.groups())
+    # 294 orders of which 6 are refused, 6 reports, and 4 rounds of 10 bad messages
+    assert (published, done, dead, lost) == (340, 294, 46, 0), said
+    assert code == 0
+    mails = Counter(orjson.loads(line)["id"] for line in _only(tmp_path, "mails.ndjson").read_bytes().splitlines())
+    assert len(mails) == 288
+    assert mails.total() - len(mails) <= doubled
+    assert len(list(_only(tmp_path, "reports").rglob("*.pdf"))) == 6
+    assert "killed with SIGKILL and started again" in said
+    assert "line 61: email: must be a plain address" in said
+    for words in (r"rejected +6 .* 550 5\.1\.1", r"decode +4 ", r"schema +4 ", r"unknown-kind +4 .*email\.sned"):
+        assert re.search(rf"jobs\.email\.dead +{words}", said), words
+    assert await nobody_consumes(vhost_url)
+
+
+async def test_a_job_that_somebody_takes_away_is_lost_and_the_demo_says_so(vhost_url: str, tmp_path: Path) -> None:
+    await declare(vhost_url, TOPOLOGY)
+    stolen: list[str | None] = []
+
+    async def steal(message: AbstractIncomingMessage) -> None:
+        await message.ack()
+        stolen.append(message.message_id)
+
+    async with foreign(vhost_url) as channel:
+        await channel.set_qos(prefetch_count=1)
+        await (await channel.get_queue("jobs.reports")).consume(steal)
+        async with a_demo(vhost_url, tmp_path, "--outage", "0", "--patience", "12") as demo:
+            code = await demo.end()
+    found = ACCOUNT.fullmatch(demo.lines[-1])
+    assert found, demo.lines
+    published, done, dead, lost, _ = map(int, found.groups())
+    assert lost == len(set(stolen)) > 0
+    assert published == done + dead + lost
+    assert code == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_demo_that_is_stopped_leaves_nobody_behind(
+    vhost_url: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    await declare(vhost_url, TOPOLOGY)
+    async with a_demo(vhost_url, tmp_path) as demo:
+        await demo.until("orders: 294 mails and 6 reports published")
+        demo.process.send_signal(number)
+        assert await demo.end() == 1
+    assert demo.lines[-1] == "demo: stopped"
+    assert await nobody_consumes(vhost_url)
+
+
+async def test_the_same_system_keeps_running_until_it_is_told_to_stop(vhost_url: str, tmp_path: Path) -> None:
+    async with a_demo(vhost_url, tmp_path, "--up") as demo:
+        await demo.until("Logs ")
+        said = "\n".join(demo.lines)
+        assert not await nobody_consumes(vhost_url)
+        demo.process.send_signal(signal.SIGINT)
+        assert await demo.end() == 0
+    assert "Management UI" in said
+    assert BrokerUrl.parse(vhost_url).password not in said
+    assert await nobody_consumes(vhost_url)
+
+
+async def test_a_broker_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
+    async with a_demo("amqp://guest:guest@127.0.0.1:1/", tmp_path) as demo:
+        assert await demo.end() == 3
+    assert [line for line in demo.lines if line.startswith("demo: ")] == demo.lines[-1:]
+    assert "Traceback" not in "\n".join(demo.lines)
+
+
+def _only(folder: Path, name: str) -> Path:
+    (found,) = (folder / ".penstock" / "demo").glob(f"*/{name}")
+    return found
