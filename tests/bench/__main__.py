@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -26,6 +27,7 @@ _PROFILED = 4
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is asked for; 0 when every entrant answered."""
     asked = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that entrants and brokers are stopped
     console = Console(width=None if sys.stdout.isatty() else 160)
     if asked.render:
         report.PAGE.write_text(report.page(results.load()))
