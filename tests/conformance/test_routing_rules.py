@@ -576,6 +576,25 @@ async def test_an_expired_message_does_not_go_in_circles(link_broker: LinkBroker
     assert await at.link.depth("q") == 0
 
 
+async def test_a_rejection_on_the_way_makes_a_circle_a_new_journey(link_broker: LinkBroker) -> None:
+    parts = (
+        exchange("later"),
+        exchange("again"),
+        queue("q", dead="later"),
+        queue("level", ttl_ms=SOON_MS, dead="again"),
+        Binding("later", "level", "#"),
+        Binding("again", "q", "#"),
+    )
+    at = await station(link_broker, topology(*parts))
+    await at.publish("", "q")
+    inbox = Inbox()
+    subscription = await at.link.consume("q", 1, inbox, "c")
+    for _ in range(2):
+        subscription.reject(await inbox.next())
+    deaths = (await inbox.next()).message.headers["x-death"]
+    assert [(death["queue"], death["count"]) for death in deaths] == [("level", 2), ("q", 2)]
+
+
 async def test_dead_letters_pass_internal_exchanges_and_use_alternates(link_broker: LinkBroker) -> None:
     parts = (
         exchange("spare", "fanout", internal=True),

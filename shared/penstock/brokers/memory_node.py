@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any  # arguments are AMQP values
 
-from penstock.brokers.deaths import REJECTED, buried, deaths_of, is_cycle
+from penstock.brokers.deaths import buried, deaths_of, is_cycle
 from penstock.brokers.memory_queue import Activity, MemoryQueue, Stored
 from penstock.brokers.timers import Timers
 from penstock.errors import AccessRefused, BrokerError, ConfigError, TopologyMismatch, Unroutable
@@ -105,9 +105,8 @@ class MemoryNode:
             return
         message = buried(stored.message, name, reason, stored.exchange, stored.key, self.timers.now_ms())
         key = arguments.get("x-dead-letter-routing-key", stored.key)
-        targets = self._router.queues(exchange, key)
-        if reason != REJECTED:
-            targets = tuple(target for target in targets if not is_cycle(deaths_of(message), target))
+        deaths = deaths_of(message)
+        targets = [target for target in self._router.queues(exchange, key) if not is_cycle(deaths, target)]
         for target in targets:
             self.queues[target].put(Stored(message, exchange, key))
         if not targets:

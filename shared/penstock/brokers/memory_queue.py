@@ -105,7 +105,7 @@ class MemoryQueue:
         self._bury = bury
         self._returned: deque[Stored] = deque()
         self._fresh: deque[Stored] = deque()
-        self._wake_ms: int | None = None
+        self._waking = False
         self._dispatching = False
 
     @property
@@ -200,14 +200,11 @@ class MemoryQueue:
         now = self._timers.now_ms()
         while (head := self._head) is not None and head.due_ms is not None and head.due_ms <= now:
             self._bury(self, self._pop(), EXPIRED)
-        if head is not None and head.due_ms is not None:
-            self._wake_at(head.due_ms)
-
-    def _wake_at(self, due_ms: int) -> None:
-        if self._wake_ms is None or due_ms < self._wake_ms:
-            self._wake_ms = due_ms
-            self._timers.call_at(due_ms, self._woken)
+        # One time to live for all: an earlier message than the one waited for has passed, or is out for delivery.
+        if head is not None and head.due_ms is not None and not self._waking:
+            self._waking = True
+            self._timers.call_at(head.due_ms, self._woken)
 
     def _woken(self) -> None:
-        self._wake_ms = None
+        self._waking = False
         self.stir()
