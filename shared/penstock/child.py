@@ -56,7 +56,7 @@ async def _loop(execution: Execution, reader: asyncio.StreamReader, writer: asyn
 
 
 def _execution(worker: Worker, threads: ThreadPoolExecutor) -> Execution:
-    run = calls(worker.handlers, worker.middleware, threads)
+    run = calls(worker.handlers, worker.middleware, threads, deadlines=False)
     return Execution(worker.handlers, run, worker.limits, SystemClock(), Events())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
 from penstock import headers as h
@@ -68,6 +68,7 @@ class Consuming:
         self._by_identity: dict[Identity, _Run] = {}
         self._answers: OrderedDict[Identity, Outcome] = OrderedDict()
         self._busy = 0
+        self._started: set[str] = set()
         self._narrow = True
         self._draining = False
         self._idle = asyncio.Event()
@@ -87,9 +88,10 @@ class Consuming:
         """How many handlers run now."""
         return self._busy
 
-    def running_kinds(self) -> Iterator[str]:
-        """The kinds that run now."""
-        return (kind_of(run.delivery) for run in self._runs)
+    def recent_kinds(self) -> set[str]:
+        """The kinds that ran at any time since the last call."""
+        recent, self._started = self._started, set()
+        return recent | {kind_of(run.delivery) for run in self._runs}
 
     async def open(self, link: Link, tag: str) -> Subscription:
         """Consume on *link*, with prefetch 1 until the first job is settled. Raises ``BrokerError``."""
@@ -191,6 +193,7 @@ class Consuming:
     def _start(self, source: _Source, delivery: Delivery) -> None:
         run = self._add(source, delivery)
         self._busy += 1
+        self._started.add(kind_of(delivery))
         run.task = asyncio.create_task(self._run(run))
 
     def _add(self, source: _Source, delivery: Delivery) -> _Run:

@@ -40,8 +40,8 @@ async def watch_loop(consuming: Consuming, events: Events) -> None:
     loop = asyncio.get_running_loop()
     while True:
         before = loop.time()
-        kinds = tuple(sorted(set(consuming.running_kinds())))
+        kinds = consuming.recent_kinds()
         await asyncio.sleep(_LAG_TICK)
         lag = loop.time() - before - _LAG_TICK
         if lag >= _LAG_LIMIT:
-            events.emit(LoopLagged(lag, kinds or tuple(sorted(set(consuming.running_kinds())))))
+            events.emit(LoopLagged(lag, tuple(sorted(kinds | consuming.recent_kinds()))))

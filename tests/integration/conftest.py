@@ -1,4 +1,4 @@
-"""Brokers for whole-path tests: a virtual host with all of the topology per module, and a node that may be harmed."""
+"""Brokers for whole-path tests: a virtual host with all of the topology, and a node that may be harmed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tests.support.working import declare, empty
 TOPOLOGY = "queues: {email: [email.*], report: [report.*], north: [sync.*], south: [sync.*]}"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def url(broker: BrokerInfo) -> Iterator[str]:
-    """A virtual host of the module's own, with everything declared."""
-    name = f"module-{uuid.uuid4().hex[:12]}"
+    """A virtual host with everything declared, which takes seconds; each test empties the queues it looks into."""
+    name = f"whole-{uuid.uuid4().hex[:12]}"
     manage(broker, "PUT", f"/api/vhosts/{name}")
     asyncio.run(declare(broker.url_for(name), TOPOLOGY))
     yield broker.url_for(name)

@@ -142,3 +142,9 @@ async def take_all(channel: AbstractChannel, queue: str) -> list[AbstractIncomin
                 await asyncio.sleep(0.01)
         await source.cancel(tag)
     return taken
+
+
+async def depth(url: str, queue: str) -> int:
+    """How many messages of *queue* are ready."""
+    async with foreign(url) as channel:
+        return (await channel.declare_queue(queue, passive=True)).declaration_result.message_count or 0

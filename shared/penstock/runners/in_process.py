@@ -14,9 +14,18 @@ from penstock.job import Job
 from penstock.middleware import Middleware, Next, wrap
 
 
-def calls(handlers: Handlers, middleware: Sequence[Middleware], threads: Executor) -> Mapping[str, Next]:
-    """How to run each kind: its handler on the loop or in *threads*, inside *middleware*, under its deadline."""
-    return {handler.kind.name: _call(handler, middleware, threads) for handler in handlers}
+def calls(
+    handlers: Handlers, middleware: Sequence[Middleware], threads: Executor, *, deadlines: bool = True
+) -> Mapping[str, Next]:
+    """How to run each kind: its handler on the loop or in *threads*, inside *middleware*, under its deadline.
+
+    Without *deadlines* where somebody else keeps them: a child that answered at its own would live on, with whatever
+    its handler has left running.
+    """
+    plain = {handler.kind.name: _call(handler, middleware, threads) for handler in handlers}
+    if not deadlines:
+        return plain
+    return {handler.kind.name: _with_deadline(plain[handler.kind.name], handler) for handler in handlers}
 
 
 def _call(handler: Handler, middleware: Sequence[Middleware], threads: Executor) -> Next:
@@ -24,12 +33,12 @@ def _call(handler: Handler, middleware: Sequence[Middleware], threads: Executor)
         innermost: Next = handler.function
     else:
         innermost = _in_thread(handler.function, threads)
-    call = wrap(innermost, middleware)
-    return call if handler.timeout is None else _with_deadline(call, handler)
+    return wrap(innermost, middleware)
 
 
 def _with_deadline(call: Next, handler: Handler) -> Next:
-    assert handler.timeout is not None
+    if handler.timeout is None:
+        return call
     seconds = handler.timeout.total_seconds()
     name = getattr(handler.function, "__name__", handler.kind.name)
 
