@@ -32,7 +32,7 @@ from penstock.watchdog import watch_consumer, watch_loop
 DRAIN_TIMEOUT = timedelta(seconds=25)
 UNKNOWN_KIND_GRACE = timedelta(minutes=5)
 CONSUMER_TIMEOUT = timedelta(minutes=30)
-_REOPEN_WAIT = 5.0
+_REOPEN_WAIT = 2.0
 
 
 class Worker:
