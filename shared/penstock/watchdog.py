@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from penstock.consuming import Consuming
-from penstock.errors import BrokerError
+from penstock.errors import AccessRefused, BrokerError
 from penstock.events import Events, LoopLagged, WatchdogReopened
 from penstock.ports import Link, Subscription
 
@@ -21,16 +21,22 @@ async def watch_consumer(
     A consumer can be gone without a word (a broker that lost it, a 4.3 consumer timeout); closing makes the worker open
     another. Looks are a passive declare each, and only while nothing comes. Returns when the subscription ends.
     """
+    now = asyncio.get_running_loop().time
+    fed = now()
     while not subscription.ended.done():
         await asyncio.wait([subscription.ended], timeout=patience / 2)
-        silent = asyncio.get_running_loop().time() - consuming.last_delivery
-        if subscription.ended.done() or silent < patience or not consuming.starved:
+        if not consuming.starved:
+            fed = now()  # a slot that is free only now has waited for nothing yet
+        silent = now() - max(fed, consuming.last_delivery)
+        if subscription.ended.done() or silent < patience:
             continue
         try:
             ready = await link.depth(queue)
+        except AccessRefused:
+            return  # no right to look (4.3.0)
         except BrokerError:
-            return  # no right to look (4.3.0), or the link is gone, which reports itself
-        if ready and consuming.starved and asyncio.get_running_loop().time() - consuming.last_delivery >= patience:
+            continue  # slow to answer now; or the link is gone, which ends the subscription too
+        if ready and consuming.starved and now() - consuming.last_delivery >= patience:
             events.emit(WatchdogReopened(queue, ready, silent))
             await subscription.close()
 
