@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: bars on a terminal, plain lines in a pipe."""
+"""What the demo shows while it runs: a bar on a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 
@@ -97,22 +97,18 @@ class Lines:
 
 
 class Terminal(Lines):
-    """Bars that move, with what happens above them."""
+    """A bar that moves, with what happens above it."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._bars = Progress(
-            TextColumn("{task.description:<12}"), BarColumn(40), MofNCompleteColumn(), console=console, transient=True
-        )
-        self._tasks = {
-            name: self._bars.add_task(name, total=None) for name in ("mails", "reports", "dead letters", "jobs")
-        }
+        columns = (TextColumn("jobs ended"), BarColumn(40), MofNCompleteColumn(), TextColumn("{task.description}"))
+        self._bar = Progress(*columns, console=console, transient=True)
+        self._task = self._bar.add_task("", total=None)
 
     def show(self, now: Snapshot) -> None:
-        """Move the bars."""
-        counts = (now.mails, now.reports, now.dead, now.ended)
-        for task, count in zip(self._tasks.values(), counts, strict=True):
-            self._bars.update(task, completed=count, total=now.published)
+        """Move the bar."""
+        words = f"{now.mails} mails · {now.reports} reports · {now.dead} dead letters"
+        self._bar.update(self._task, completed=now.ended, total=now.published, description=words)
 
     def table(self, piles: Sequence[Pile]) -> None:
         """A table."""
@@ -122,11 +118,11 @@ class Terminal(Lines):
         self._console.print(table, soft_wrap=False)
 
     def __enter__(self) -> Self:
-        self._bars.start()
+        self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        self._bar.stop()
 
 
 def _cells(pile: Pile) -> tuple[str, str, str, str, str]:

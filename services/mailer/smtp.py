@@ -95,10 +95,9 @@ class SmtpPool:
         """
         data = message.as_bytes()
         async with self._free:
-            kept = self._kept()
-            if kept is not None:
+            if self._idle:
                 try:
-                    return await self._deliver(kept, data, sender, recipient)
+                    return await self._deliver(self._idle.pop(), data, sender, recipient)
                 except _Gone:
                     pass  # a server may close an idle connection at any time: that is no failure of this mail
             return await self._deliver(await self._opened(), data, sender, recipient)
@@ -128,13 +127,6 @@ class SmtpPool:
         finally:
             if connection.is_connected:
                 self._idle.append(connection)
-
-    def _kept(self) -> SMTP | None:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.is_connected:
-                return connection
-        return None
 
     async def _opened(self) -> SMTP:
         connection = self._server.connection(self._timeout)

@@ -150,6 +150,7 @@ async def test_a_password_is_never_sent_without_tls(server: MailServer) -> None:
     async with SmtpPool(with_password, 1, timedelta(seconds=5)) as pool:
         with pytest.raises(NotNow, match="STARTTLS"):
             await pool.send(a_mail(), SENDER, ADA)
+    assert server.logins == []
     assert server.mails == []
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from email import message_from_bytes
 from email.message import EmailMessage
 
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
 OK = "250 OK"
 
@@ -23,6 +23,8 @@ class MailServer:
         self.verdict = OK
         self.mails: list[EmailMessage] = []
         self.envelopes: list[Envelope] = []
+        #: What clients logged in with.
+        self.logins: list[object] = []
         #: Set when a message has come; while ``hold`` is set, its answer waits.
         self.arrived = asyncio.Event()
         self.hold: asyncio.Event | None = None
@@ -61,9 +63,19 @@ class MailServer:
         return self.verdict
 
     def session(self) -> SMTP:
-        found = SMTP(self, hostname="mail.test", loop=asyncio.get_running_loop())
+        found = SMTP(
+            self,
+            hostname="mail.test",
+            loop=asyncio.get_running_loop(),
+            auth_require_tls=False,  # so that a client that would send its password in the clear is caught doing it
+            authenticator=self._log_in,
+        )
         self._sessions.append(found)
         return found
+
+    def _log_in(self, _server: SMTP, _session: Session, _envelope: Envelope, _how: str, login: object) -> AuthResult:
+        self.logins.append(login)
+        return AuthResult(success=True)
 
 
 def _parsed(envelope: Envelope) -> EmailMessage:

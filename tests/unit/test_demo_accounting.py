@@ -73,7 +73,8 @@ def test_a_book_reads_on_where_it_ended_and_waits_for_the_end_of_a_line(tmp_path
     with path.open("a") as file:
         file.write('{"id": "a", "run": "run"}\n{"id": "b", "run": "other"}\n{"id": "c", ')
         file.flush()
-        assert book.ids() == ["a"]
+        for _ in range(2):
+            assert book.ids() == ["a"]
         file.write('"run": "run"}\n{"id": "a", "run": "run"}\n')
     assert book.ids() == ["a", "c", "a"]
 

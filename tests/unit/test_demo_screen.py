@@ -1,4 +1,4 @@
-"""What the demo shows: plain lines in a pipe, bars on a terminal."""
+"""What the demo shows: plain lines in a pipe, a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_pipe_hears_of_progress_once_a_second_at_most_and_never_twice_the_same
     assert len(said.getvalue().splitlines()) == 1
 
 
-def test_a_terminal_gets_bars_and_a_table() -> None:
+def test_a_terminal_gets_a_bar_and_a_table() -> None:
     said = io.StringIO()
     with Terminal(Console(file=said, force_terminal=True, width=120, highlight=False)) as terminal:
         terminal.show(Snapshot(2000, 500, 6, 7))

@@ -95,9 +95,17 @@ def test_the_message_id_is_the_job_id() -> None:
     assert mail["Message-ID"] == "<0198f7c2-0000-7000-8000-000000000001@penstock>"
 
 
-def test_a_long_id_stays_in_one_piece() -> None:
-    mail = letter(a_job("7" * 150), Text("s", "p"), SENDER)
+def test_long_ids_stay_in_one_piece() -> None:
+    mail = letter(a_job("7" * 150, "8" * 150), Text("s", "p"), SENDER)
     assert f"Message-ID: <{'7' * 150}@penstock>\r\n".encode() in mail.as_bytes()
+    assert f"X-Correlation-ID: {'8' * 150}\r\n".encode() in mail.as_bytes()
+
+
+@pytest.mark.parametrize("job_id", ["a..b", ".a", "a.", "", "a b", "<>", "\r\n", "schedule:nightly:2026-07-01T00:00Z"])
+def test_any_id_makes_a_message_id_without_defects(job_id: str) -> None:
+    mail = read_back(letter(a_job(job_id), Text("s", "p"), SENDER))
+    assert mail["Message-ID"].defects == ()
+    assert str(mail["Message-ID"]).endswith("@penstock>")
 
 
 def test_html_is_escaped_and_plain_text_is_not() -> None:
