@@ -47,8 +47,10 @@ class WorkerProcess:
             )
 
     def _consuming(self, pid: int) -> bool:
-        assert self.running, f"the worker ended at its start:\n{self.log.read_text()}"
-        return any(effect.pid == pid for effect in self.ledger.read("consuming"))
+        running = self.running  # asked first: it may consume and be killed by a job at once
+        consuming = any(effect.pid == pid for effect in self.ledger.read("consuming"))
+        assert running or consuming, f"the worker ended at its start:\n{self.log.read_text()}"
+        return consuming
 
     @property
     def running(self) -> bool:
