@@ -41,6 +41,7 @@ class Peer:
         self.calls: list[tuple[int, Any]] = []  # every method that came, by channel
         self.headers: list[frame.Header] = []
         self.greeting: bytes | None = frame.Method(0, spec.Connection.Start(0, 9, _CAPABILITIES)).marshal()
+        self.reads: list[int] = []  # the size of each read from the socket
         self._writer: asyncio.StreamWriter | None = None
         self._reading = asyncio.Event()
         self._reading.set()
@@ -92,6 +93,7 @@ class Peer:
             return
         writer.write(self.greeting)
         while data := await reader.read(65536):
+            self.reads.append(len(data))
             self._take(data)
             await self._reading.wait()
 

@@ -15,6 +15,13 @@ from penstock.errors import BrokerError, ConnectionLost
 from penstock.message import Delivery
 from penstock.ports import OnDelivery
 
+#: A channel of RabbitMQ has at most this many settlements on the way to a quorum queue (its quorum_commands_soft_limit
+#: is 32); it holds back the others, and forgets them when it is closed: what was acked would be delivered again.
+_ON_THE_WAY = 32
+#: Seconds after which they have arrived; AMQP has no answer to an ack. Measured on 3.10.8: 60 acks one by one and an
+#: instant close left 27 in the queue 9 times of 12, a close 20 ms later never.
+_ARRIVED_AFTER = 0.1
+
 AskWhy = Callable[[str], Awaitable[BrokerError]]
 
 
@@ -35,9 +42,11 @@ class PikaSubscription(ContentSink):
         self._ledger = AckLedger()
         self._outstanding: dict[int, Delivery] = {}
         self._collecting = False
+        self._recent, self._last_sent = 0, 0.0
         self._changing = asyncio.Lock()
         self._ask_why = ask_why
         self._asking: asyncio.Task[None] | None = None
+        self._closing = False
         self._alive = True
         self.ended: asyncio.Future[BrokerError] = channel.wire.loop.create_future()
         channel.attach(self, self._on_closed)
@@ -92,13 +101,17 @@ class PikaSubscription(ContentSink):
 
     async def close(self) -> None:
         """See ``Subscription.close``."""
+        self._closing = True
         self._send_acks()
+        if self._recent > _ON_THE_WAY:
+            await asyncio.sleep(_ARRIVED_AFTER)
         self._end(ConnectionLost(f"{self._channel.peer}: the subscription to {self._queue!r} was closed on our side"))
         await self._channel.close()
 
     async def _cancel(self) -> None:
         tag, self._tag = self._tag, ""
         await self._channel.call("basic.cancel", partial(self._channel.pika.basic_cancel, tag))
+        self._recent = 0  # the queue answers a cancel, so it has had everything before it
 
     def _take(self, delivery: Delivery) -> bool:
         if self._outstanding.get(delivery.tag) is not delivery:
@@ -110,13 +123,19 @@ class PikaSubscription(ContentSink):
         if self._take(delivery):
             self._send_acks()
             self._ledger.answer(delivery.tag)
-            self._wire.put((encode_nack(self._channel.number, delivery.tag, requeue),))
+            self._put([encode_nack(self._channel.number, delivery.tag, requeue)])
 
     def _send_acks(self) -> None:
         self._collecting = False
         if self._alive:
             number = self._channel.number
-            self._wire.put([encode_ack(number, tag, multiple) for tag, multiple in self._ledger.collect()])
+            self._put([encode_ack(number, tag, multiple) for tag, multiple in self._ledger.collect()])
+
+    def _put(self, answers: list[bytes]) -> None:
+        now = self._wire.loop.time()
+        self._recent = len(answers) + (self._recent if now - self._last_sent < _ARRIVED_AFTER else 0)
+        self._last_sent = now
+        self._wire.put(answers)
 
     def _on_method(self, payload: bytes) -> bool:
         if payload[:4] != DELIVER:
@@ -125,7 +144,7 @@ class PikaSubscription(ContentSink):
         return True
 
     def _on_content(self, method: bytes, header: bytes, body: bytes) -> None:
-        if not self._alive:
+        if not self._alive or self._closing:
             return  # it goes back to the queue with the channel
         delivery = self._decoder.decode(method, header, body)
         self._outstanding[delivery.tag] = delivery

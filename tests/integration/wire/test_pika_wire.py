@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import struct
 import time
@@ -10,7 +11,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from pika import spec
+from pika import frame, spec
 
 from penstock.brokers.pika_driver import PikaBroker, PikaLink
 from penstock.errors import (
@@ -36,7 +37,7 @@ def nothing_is_logged(caplog: pytest.LogCaptureFixture) -> object:
     """A driver that fails quietly: neither pika nor the loop logs a word."""
     with caplog.at_level(logging.DEBUG, logger="asyncio"):
         yield
-    said = [record for record in caplog.records if record.name.startswith(("pika", "asyncio"))]
+    said = [record for record in caplog.get_records("call") if record.name.startswith(("pika", "asyncio"))]
     assert not [record.getMessage() for record in said if "Using selector" not in record.getMessage()]
 
 
@@ -257,6 +258,24 @@ async def test_a_channel_that_is_closed_blames_the_publish_it_names(peer: Peer, 
     assert not link.lost.done()
 
 
+async def test_nothing_is_written_to_a_channel_that_is_closed(peer: Peer, link: PikaLink) -> None:
+    outlet = await link.outlet()
+    link._wire.data_received(frame.Method(1, spec.Channel.Close(406, "PRECONDITION_FAILED - x", 60, 40)).marshal())
+    with pytest.raises(ConnectionLost, match="was not sent"):
+        await outlet.publish(Message(b"{}"), "jobs", "a", soon())
+    await peer.saw(spec.Channel.CloseOk)
+    assert peer.named(spec.Basic.Publish) == []
+
+
+async def test_a_failure_nobody_waits_for_is_not_reported_by_the_loop(peer: Peer, link: PikaLink) -> None:
+    outlet = await link.outlet()
+    outlet.publish(Message(b"{}"), "jobs", "a", soon())
+    await peer.saw(spec.Basic.Publish)
+    peer.send(1, spec.Basic.Nack(1))
+    await eventually(lambda: outlet.pending == 0)
+    gc.collect()  # the loop would complain now; the fixture listens
+
+
 async def test_nothing_is_written_while_the_broker_blocks(peer: Peer, link: PikaLink) -> None:
     outlet = await link.outlet()
     peer.send(0, spec.Connection.Blocked("low on memory"))
@@ -303,14 +322,11 @@ async def test_a_peer_that_reads_no_more_stops_the_writing_not_the_order(peer: P
 
 async def test_publishes_of_one_turn_leave_in_one_write(peer: Peer, link: PikaLink) -> None:
     outlet = await link.outlet()
-    writes: list[int] = []
-    transport = link._wire._transport
-    write = transport.write
-    transport.write = lambda data: (writes.append(len(data)), write(data))
+    peer.reads.clear()
     for _ in range(50):
         outlet.publish(Message(b"{}"), "jobs", "a", soon())
     await peer.saw(spec.Basic.Publish, 50)
-    assert len(writes) == 1
+    assert len(peer.reads) == 1
 
 
 # Consuming
@@ -382,6 +398,15 @@ async def test_a_cancel_from_the_broker_ends_the_subscription_and_nothing_more_i
     assert len(peer.named(spec.Basic.Ack)) == 1
     assert len(peer.named(spec.Channel.Close)) == 2  # the consumer's own, and that of the look at the queue
     assert not link.lost.done()
+
+
+async def test_what_comes_after_a_cancel_from_the_broker_is_not_handed_on(peer: Peer, link: PikaLink) -> None:
+    subscription, _, inbox = await consuming(link, peer, 1)
+    del peer.answers[spec.Channel.Close]
+    peer.send(1, spec.Basic.Cancel("c", True))
+    deliver(peer, 2)
+    await ended(subscription.ended)
+    assert inbox.empty
 
 
 async def test_a_consumer_timeout_is_told_as_one(peer: Peer, link: PikaLink) -> None:
