@@ -61,7 +61,7 @@ def broker(broker_version: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
     node = PrivateBroker(tmp_path_factory.mktemp("broker"), _INSTALLATIONS[broker_version])
     try:
         info = node.start()
-        assert info.version.startswith(f"{broker_version}."), f"{info.version} is not the {broker_version} asked for"
+        assert _series(info.version) >= _series(broker_version), f"{info.version} is older than {broker_version}"
         yield info
     finally:
         node.kill()
@@ -97,6 +97,15 @@ def vhost_url(vhost: Vhost) -> str:
     return vhost.url
 
 
+def on_disk(broker: BrokerInfo, queue: str) -> bool:
+    """Whether a crash of the node would leave *queue* (a quorum queue) what it holds.
+
+    RabbitMQ writes the name of a new quorum queue down about a second after the declaration was answered. Killed before
+    that, the queue has no leader for ever on 3.10 and 4.0 and is empty on 4.3, confirmed messages and all (measured).
+    """
+    return any(queue.encode() in names.read_bytes() for names in broker.folder.rglob("quorum/*/names.dets"))
+
+
 def manage(broker: BrokerInfo, method: str, path: str, body: object = None) -> Any:
     """Call the management HTTP API of *broker* and return the JSON it answers with, None when it answers nothing."""
     request = urllib.request.Request(broker.management_url + path, method=method)
@@ -107,6 +116,10 @@ def manage(broker: BrokerInfo, method: str, path: str, body: object = None) -> A
     with urllib.request.urlopen(request, timeout=10) as answer:
         said = answer.read()
     return json.loads(said) if said else None
+
+
+def _series(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")[:2]))
 
 
 def quoted(name: str) -> str:

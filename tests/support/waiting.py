@@ -13,7 +13,7 @@ T = TypeVar("T")
 _STEP = 0.02
 
 
-async def eventually(predicate: Callable[[], T | Awaitable[T]], within: float = 5.0) -> T:
+async def eventually(predicate: Callable[[], T | Awaitable[T]], within: float = 10.0) -> T:
     """Call *predicate* (a plain or an async function) until it returns something true, and return that.
 
     Fails the test with the last answer when that does not happen *within* seconds.
@@ -27,7 +27,7 @@ async def eventually(predicate: Callable[[], T | Awaitable[T]], within: float = 
         await asyncio.sleep(_STEP)
 
 
-def wait_until(predicate: Callable[[], T], within: float = 5.0) -> T:
+def wait_until(predicate: Callable[[], T], within: float = 10.0) -> T:
     """``eventually`` for tests without an event loop."""
     until = time.monotonic() + within
     while True:

@@ -23,6 +23,8 @@ ADVANCED = "[{rabbit, [{dead_letter_worker_consumer_prefetch, 1000}]}].\n"
 # Below Linux's ephemeral ports: no outgoing connection may sit on the port of a node that is down for a moment.
 _PORTS = range(15_000, 32_000)
 
+_LAST_LINES = 12
+
 _CONFIGURATION = """\
 listeners.tcp.1 = {host}:{amqp}
 management.tcp.ip = {host}
@@ -113,10 +115,10 @@ class NodeFolder:
         _write(self.path / "rabbitmq-env.conf", "")
         _write(self.url_file, f"amqp://{USER}:{self.password()}@{LOOPBACK}:{state.ports.amqp}/\n")
 
-    def tail(self, lines: int = 15) -> str:
-        """The last lines the node said, to show why it would not start."""
-        said = [_read(self.console), _read(self.log)]
-        return "\n".join("\n".join(said).strip().splitlines()[-lines:])
+    def last_words(self) -> str:
+        """What the node said before it gave up, without the Erlang terms it prints after that."""
+        before, gave_up, after = (_read(self.console) or _read(self.log)).partition("BOOT FAILED")
+        return "\n".join([*before.splitlines()[-_LAST_LINES:], *(gave_up + after).splitlines()[:_LAST_LINES]])
 
 
 def free_ports(count: int) -> list[int]:

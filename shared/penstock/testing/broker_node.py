@@ -204,7 +204,7 @@ class PrivateBroker:
 
     def _not_started(self, why: str) -> BrokerError:
         error = BrokerError(f"the RabbitMQ node in {self._folder.path} {why}; what it said is in {self._folder.log}")
-        error.add_note(self._folder.tail())
+        error.add_note(self._folder.last_words())
         return error
 
     def _end(self, number: signal.Signals, seconds: float) -> None:
