@@ -9,21 +9,18 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from aio_pika.exceptions import AMQPError
-
-from penstock import ConnectionLost, PenstockError
+from penstock import PenstockError
 from services.demo import order_book
 from services.demo.accounting import Account, piles
 from services.demo.effects import Book
-from services.demo.letters import Letters, connect
+from services.demo.eye import opened
 from services.demo.places import BrokerPlace, RunPlace, broker
 from services.demo.run import Plan, Run
 from services.demo.screen import Screen, screen
 from services.demo.sink import REFUSED_DOMAIN
-from services.demo.system import DEAD, running
+from services.demo.system import running
 
-LOST = 1
-STOPPED = 1
+LOST = STOPPED = UNEXPECTED = 1
 
 _TRY = """\
 The system is up; Ctrl-C ends it. In another terminal:
@@ -52,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
     except PenstockError as error:
         return _failed(str(error), error.exit_code)
-    except (AMQPError, OSError) as error:
-        return _failed(f"{type(error).__name__}: {error}", ConnectionLost.exit_code)
+    except OSError as error:
+        return _failed(f"{error.filename or type(error).__name__}: {error.strerror or error}", UNEXPECTED)
     except KeyboardInterrupt:
         return 0 if told.up else _failed("stopped", STOPPED)
     print(found.line, flush=True)  # noqa: T201 - the command's answer
@@ -65,12 +62,11 @@ async def _play(place: BrokerPlace, plan: Plan, shown: Screen) -> Account:
     files = RunPlace.fresh()
     shown.say(f"run {files.run} on {place.words}; logs in {files.folder}")
     order_book.write(files.orders, plan.orders, files.run)
-    async with running(place, files) as system, await connect(place.url) as connection:
-        await system.start(connection, plan.outage)
+    async with running(place, files) as system, opened(place.url) as eye:
+        await system.start(eye, plan.outage)
         shown.say(f"two mailers and a reports worker are ready; the mail server will answer 451 for {plan.outage:g} s")
         mails, receipts = Book(files.book, files.run), Book(files.receipts, files.run)
-        letters = Letters(connection, DEAD)
-        run = Run(plan, files, place.url, system, connection, letters, shown, mails, receipts)
+        run = Run(plan, files, place.url, system, eye, shown, mails, receipts)
         found, dead = await run.play()
     shown.say(f"gave up after {plan.patience:g} s" if found.lost else "every job has ended, the workers have stopped")
     shown.table(piles(dead))
@@ -90,8 +86,8 @@ async def _keep_up(place: BrokerPlace, shown: Screen) -> Account:
     """Keep the system running until Ctrl-C. Raises ``MemberDied`` when a part of it does not."""
     files = RunPlace.fresh()
     order_book.write(files.orders, 50, files.run)
-    async with running(place, files) as system, await connect(place.url) as connection:
-        await system.start(connection, 0.0)
+    async with running(place, files) as system, opened(place.url) as eye:
+        await system.start(eye, 0.0)
         shown.say(_try(place, files))
         while True:
             system.crew.check()

@@ -93,7 +93,11 @@ class Crew:
         self._members = [member for member in self._members if member not in members]
 
     def check(self) -> None:
-        """Raise ``MemberDied`` when a process ended though nobody asked it to."""
+        """Raise ``MemberDied`` when a process ended though not asked to, ``CancelledError`` when we are to end."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # Until Python 3.12 wait_for loses a cancellation that meets a result: https://bugs.python.org/issue37658
+            raise asyncio.CancelledError
         for member in self._members:
             if member.process.returncode is not None and member not in self._ending:
                 raise MemberDied(f"{member.name} ended with exit code {member.process.returncode}: see {member.log}")

@@ -6,17 +6,15 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from aio_pika.abc import AbstractConnection
-
 from penstock import AsyncPublisher, PenstockError
 from penstock.urls import BrokerUrl
 from services.demo import effects, order_book, trouble
 from services.demo.accounting import Account, Letter, account
 from services.demo.effects import Book
-from services.demo.letters import Letters, depth
+from services.demo.eye import Eye
 from services.demo.places import RunPlace
 from services.demo.screen import Screen, Snapshot
-from services.demo.system import EMAIL, REPORTS, System
+from services.demo.system import DEAD, EMAIL, REPORTS, System
 
 #: How long the workers may take to end, and how long redeliveries of the crashed one may still be waited for (seconds).
 DRAIN_WITHIN = 10.0
@@ -51,14 +49,13 @@ class Plan:
 
 @dataclass(slots=True)
 class Run:
-    """One run. *connection* is the foreign client that looks into the queues."""
+    """One run."""
 
     plan: Plan
     place: RunPlace
     url: BrokerUrl
     system: System
-    connection: AbstractConnection
-    letters: Letters
+    eye: Eye
     screen: Screen
     mails: Book
     receipts: Book
@@ -70,7 +67,7 @@ class Run:
 
     async def play(self) -> tuple[Account, list[Letter]]:
         """Submit, crash, wait until every job has ended, stop the workers and account. Raises ``PenstockError``."""
-        self.before = await self.letters.count()
+        self.before = await self.eye.ready(DEAD)
         acts = [asyncio.create_task(act) for act in (self._submit(), self._make_trouble(), self._crash())]
         try:
             await self._watch(acts, time.monotonic() + self.plan.patience)
@@ -123,7 +120,7 @@ class Run:
     async def _snapshot(self) -> Snapshot:
         reports = effects.reports(self.place.reports)
         # Letters are only counted here; which of them are of this run is for the account to say.
-        dead = max(0, await self.letters.count() - self.before)
+        dead = max(0, await self.eye.ready(DEAD) - self.before)
         return Snapshot(len(self._published()), len(set(self.mails.ids())), len(reports), dead)
 
     async def _nothing_is_open(self) -> bool:
@@ -136,14 +133,11 @@ class Run:
     async def _settle(self) -> None:
         """Wait a moment for empty queues: what the killed mailer held comes once more, and counts as doubled."""
         until = time.monotonic() + SETTLE_WITHIN
-        while time.monotonic() < until and await self._waiting():  # noqa: ASYNC110 - the broker tells when asked
+        while time.monotonic() < until and await self.eye.ready((EMAIL, REPORTS)):  # noqa: ASYNC110 - a queue is asked
             await asyncio.sleep(_TICK)
 
-    async def _waiting(self) -> int:
-        return sum([await depth(self.connection, queue) for queue in (EMAIL, REPORTS)])
-
     async def _account(self) -> tuple[Account, list[Letter]]:
-        letters = await self.letters.of(self.place.run)
+        letters = await self.eye.letters(DEAD, self.place.run)
         done = [*self.mails.ids(), *effects.reports(self.place.reports)]
         return account(self._published(), done, [letter.id for letter in letters]), letters
 

@@ -10,16 +10,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from aio_pika.abc import AbstractConnection
-
 from penstock import PenstockError
-from penstock.brokers.aio_pika_driver import open_admin
-from penstock.topology.build import build
+from penstock.applying import apply
 from penstock.topology.names import UNROUTED, dead_queue, work_queue
 from penstock.topology.reading import DEFAULT_FILE, read_spec
-from penstock.urls import BrokerUrl
 from services.demo.crew import ROOT, Crew, Member
-from services.demo.letters import consumers
+from services.demo.eye import Eye
 from services.demo.places import BrokerPlace, RunPlace
 
 EMAIL, REPORTS = work_queue("email"), work_queue("reports")
@@ -49,7 +45,7 @@ class System:
         #: Where the mail server listens.
         self.smtp_port = 0
 
-    async def start(self, connection: AbstractConnection, outage: float) -> None:
+    async def start(self, eye: Eye, outage: float) -> None:
         """Start everything and return when every worker consumes; the mail server will answer 451 for *outage* seconds.
 
         Raises ``MemberDied``, ``NotReady``.
@@ -57,11 +53,11 @@ class System:
         with socket.create_server(("127.0.0.1", 0), backlog=200) as listening:
             self.smtp_port = listening.getsockname()[1]
             await self._start_sink(listening, outage)
-        before = [await consumers(connection, queue) for queue in (EMAIL, REPORTS)]
+        before = [await eye.consumers(queue) for queue in (EMAIL, REPORTS)]
         self.mailers = [await self._start_mailer(1), await self._start_mailer(2)]
         self.reports = [await self._worker("reports-1", "services.reports.app:build")]
         until = time.monotonic() + READY_WITHIN
-        while not await self._consuming(connection, before):
+        while not await self._consuming(eye, before):
             self.crew.check()
             if time.monotonic() > until:
                 raise NotReady(f"the workers did not consume within {READY_WITHIN:g} s: see {self._place.folder}")
@@ -91,8 +87,8 @@ class System:
         penstock = str(Path(sys.executable).with_name("penstock"))
         return await self.crew.start(name, penstock, "worker", target, environment=more)
 
-    async def _consuming(self, connection: AbstractConnection, before: list[int]) -> bool:
-        mailers, reports = [await consumers(connection, queue) for queue in (EMAIL, REPORTS)]
+    async def _consuming(self, eye: Eye, before: list[int]) -> bool:
+        mailers, reports = [await eye.consumers(queue) for queue in (EMAIL, REPORTS)]
         return mailers >= before[0] + len(self.mailers) and reports >= before[1] + len(self.reports)
 
 
@@ -111,20 +107,13 @@ def worker_settings(place: RunPlace) -> dict[str, str]:
     }
 
 
-async def apply_topology(url: BrokerUrl) -> None:
-    """Declare what is missing on the broker. Raises ``BrokerError``, ``ConfigError``."""
-    topology = build(read_spec(ROOT / DEFAULT_FILE))
-    admin = await open_admin(url)
-    try:
-        await admin.declare(topology)
-    finally:
-        await admin.close()
-
-
 @asynccontextmanager
 async def running(broker: BrokerPlace, place: RunPlace) -> AsyncIterator[System]:
-    """The system, its topology applied, to be started; whatever was started has ended after the block."""
-    await apply_topology(broker.url)
+    """The system, to be started; whatever was started has ended after the block.
+
+    Applies the topology. Raises ``BrokerError``, ``ConfigError``.
+    """
+    await apply(broker.url, read_spec(ROOT / DEFAULT_FILE))
     place.sources.mkdir()
     async with Crew(place.folder, worker_settings(place) | dict(broker.environment)) as crew:
         yield System(crew, place)

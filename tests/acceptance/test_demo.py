@@ -16,7 +16,7 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
 from penstock.urls import BrokerUrl
-from services.demo.letters import connect, consumers
+from services.demo.eye import opened
 from tests.support.working import declare, foreign, put
 
 pytestmark = pytest.mark.timeout(150)
@@ -71,8 +71,8 @@ async def a_demo(url: str, folder: Path, *options: str) -> AsyncIterator[Demo]:
 
 
 async def nobody_consumes(url: str) -> bool:
-    async with await connect(BrokerUrl.parse(url)) as connection:
-        return not await consumers(connection, "jobs.email") + await consumers(connection, "jobs.reports")
+    async with opened(BrokerUrl.parse(url)) as eye:
+        return not await eye.consumers("jobs.email") + await eye.consumers("jobs.reports")
 
 
 async def test_every_job_is_accounted_for_through_an_outage_bad_messages_and_a_crash(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ import pytest
 from penstock.urls import BrokerUrl
 from services.demo.crew import Crew, MemberDied
 from services.demo.effects import Book
-from services.demo.letters import Letters, connect, depth
+from services.demo.eye import opened
 from services.mailer.ports import NotNow, Refused
 from services.mailer.smtp import SmtpPool, SmtpServer
 from tests.support.waiting import eventually
@@ -81,22 +82,22 @@ async def test_the_sink_is_down_for_a_while_after_the_first_mail(tmp_path: Path)
 
 async def test_letters_are_looked_at_by_run_and_stay_where_they_were(vhost_url: str) -> None:
     await declare(vhost_url)
-    async with foreign(vhost_url) as channel, await connect(BrokerUrl.parse(vhost_url)) as connection:
+    async with foreign(vhost_url) as channel, opened(BrokerUrl.parse(vhost_url)) as eye:
         for number, run in enumerate(("mine", "theirs", "mine")):
             story = {"penstock-reason": "rejected", "penstock-error": "550 no"}
             await put(
                 channel, "jobs.email", b"{}", "jobs.dead", message_id=f"id-{number}", correlation_id=run, headers=story
             )
-        letters = Letters(connection, ["jobs.email.dead", "jobs.unrouted"])
+        queues = ["jobs.email.dead", "jobs.unrouted"]
         for _ in range(3):
-            found = await letters.of("mine")
+            found = await eye.letters(queues, "mine")
             assert [(letter.id, letter.reason, letter.error) for letter in found] == [
                 ("id-0", "rejected", "550 no"),
                 ("id-2", "rejected", "550 no"),
             ]
 
         async def all_are_back() -> bool:
-            return await depth(connection, "jobs.email.dead") == await letters.count() == 3
+            return await eye.ready(queues) == 3
 
         await eventually(all_are_back)
         assert [(await take(channel, "jobs.email.dead")).message_id for _ in range(3)] == ["id-0", "id-1", "id-2"]
@@ -132,6 +133,21 @@ async def test_a_process_that_ends_by_itself_is_noticed_and_one_that_is_killed_o
         await member.process.wait()
         with pytest.raises(MemberDied, match="dies ended with exit code 3"):
             crew.check()
+
+
+async def test_a_cancellation_that_a_library_lost_is_noticed(tmp_path: Path) -> None:
+    async with Crew(tmp_path, {}) as crew:
+
+        async def go_on_regardless() -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            crew.check()
+
+        task = asyncio.create_task(go_on_regardless())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
 async def test_the_crew_goes_with_a_demo_that_is_killed(tmp_path: Path) -> None:
