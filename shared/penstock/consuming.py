@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from penstock.execution import Execution
 from penstock.message import Delivery
 from penstock.outcome import Done, Outcome, Released
 from penstock.ports import Link, Subscription
+from penstock.reserve import Reserve
 from penstock.settlement import Settlement
 
 #: Answers kept for redeliveries of jobs that ended while no connection stood.
@@ -54,11 +56,11 @@ class Consuming:
     """
 
     def __init__(
-        self, queue: str, slots: int, prefetch: int, execution: Execution, settlement: Settlement, events: Events
+        self, queue: str, slots: int, reserve: Reserve, execution: Execution, settlement: Settlement, events: Events
     ) -> None:
         self._queue = queue
         self._slots = slots
-        self._prefetch = prefetch
+        self._reserve = reserve
         self._execution = execution
         self._settlement = settlement
         self._events = events
@@ -81,7 +83,11 @@ class Consuming:
     def starved(self) -> bool:
         """Whether a healthy broker with ready messages would deliver now: slots free and the prefetch window open."""
         unsettled = len(self._runs) + len(self._waiting)
-        return self._source.alive and self._busy < self._slots and unsettled < (1 if self._narrow else self._prefetch)
+        return (
+            self._source.alive
+            and self._busy < self._slots
+            and unsettled < (1 if self._narrow else self._reserve.prefetch)
+        )
 
     @property
     def busy(self) -> int:
@@ -106,7 +112,7 @@ class Consuming:
                 self._take(source, delivery)
 
         source.subscription = await link.consume(self._queue, 1, on_delivery, tag)
-        self._events.emit(ConsumingStarted(self._queue, self._prefetch, tag))
+        self._events.emit(ConsumingStarted(self._queue, self._reserve.prefetch, tag))
         for delivery in source.early:
             self._take(source, delivery)
         source.early.clear()
@@ -205,10 +211,13 @@ class Consuming:
 
     async def _run(self, run: _Run) -> None:
         outcome: Outcome = Released()
+        started = time.perf_counter()
         try:
             outcome = await self._execution.run(run.delivery)
         finally:
             self._busy -= 1
+            if self._reserve.ran(time.perf_counter() - started) and not self._narrow:
+                self._widen()
             self._next()
             await self._answer(run, outcome)
 
@@ -257,11 +266,11 @@ class Consuming:
             self._idle.set()
 
     def _widen(self) -> None:
-        """The first job is settled, so this process survives its messages: open the full prefetch window."""
+        """Open the prefetch window, now that a first job is settled: this process survives its messages."""
         self._narrow = False
         subscription = self._source.subscription
-        if self._prefetch > 1 and subscription is not None and self._source.alive and not self._draining:
-            self._widening = asyncio.create_task(_quietly(subscription.widen(self._prefetch)))
+        if subscription is not None and self._source.alive and not self._draining:
+            self._widening = asyncio.create_task(_quietly(subscription.widen(self._reserve.prefetch)))
 
 
 def _identity(delivery: Delivery) -> Identity:

@@ -22,6 +22,7 @@ from penstock.message import MAX_BODY
 from penstock.middleware import Middleware
 from penstock.ports import Broker, Subscription
 from penstock.reconnecting import CONNECT_TIMEOUT, Reconnecting
+from penstock.reserve import Reserve
 from penstock.runners.children import ChildProcesses
 from penstock.runners.in_process import calls
 from penstock.sending import Sender
@@ -76,8 +77,8 @@ class Worker:
 
     @property
     def prefetch(self) -> int:
-        """Deliveries held at once: the slots and a reserve of half as many, so that a slot never waits for the wire."""
-        return self.slots + max(1, self.slots // 2)
+        """Deliveries held at once to begin with; see ``Reserve``."""
+        return Reserve(self.slots).prefetch
 
     def limit_to(self, patterns: Sequence[str]) -> None:
         """Take only kinds that match *patterns*, before ``run``; a message of another kind is dead."""
@@ -133,7 +134,7 @@ class Worker:
         queue = work_queue(self.queue)
         try:
             await publish.link()
-            yield consume, Consuming(queue, self.slots, self.prefetch, execution, settlement, self.events)
+            yield consume, Consuming(queue, self.slots, self._reserve(), execution, settlement, self.events)
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
             if children is not None:
@@ -193,6 +194,13 @@ class Worker:
         if not len(self.handlers):
             found.append("no handlers are registered: the worker would put every job off")
         return found + [problem for handler in self.handlers for problem in self._problems_of(handler, factory)]
+
+    def _reserve(self) -> Reserve:
+        """A reserve whose last delivery still runs and ends before the broker's consumer timeout."""
+        longest = max((handler.timeout for handler in self.handlers if handler.timeout is not None), default=None)
+        if longest is None:
+            return Reserve(self.slots)
+        return Reserve(self.slots, int(self.slots * (0.9 * self._consumer_timeout / longest - 1)))
 
     def _problems_of(self, handler: Handler, factory: str | None) -> Iterator[str]:
         try:
