@@ -6,13 +6,17 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
 _STEP = 0.02
 
 
+@overload
+async def eventually(predicate: Callable[[], Awaitable[T]], within: float = 10.0) -> T: ...
+@overload
+async def eventually(predicate: Callable[[], T], within: float = 10.0) -> T: ...
 async def eventually(predicate: Callable[[], T | Awaitable[T]], within: float = 10.0) -> T:
     """Call *predicate* (a plain or an async function) until it returns something true, and return that.
 
