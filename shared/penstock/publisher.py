@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar  # one publisher sends jobs of every argum
 
 from penstock.clock import Clock, SystemClock
 from penstock.connect import broker_for
-from penstock.errors import BrokerError, PenstockError, PublishManyError
+from penstock.errors import BrokerError, ConnectionLost, PenstockError, PublishManyError
 from penstock.events import Events
 from penstock.job import JobKind, NewJob, Receipt
 from penstock.message import MAX_BODY
@@ -283,6 +283,8 @@ class _IoThread:
         self._loop = _new_loop()
         self._links = Reconnecting(broker, name, events, connect_timeout=connect_timeout)
         self._under_way: set[asyncio.Task[Any]] = set()
+        self._door = threading.Lock()
+        self._closing = False
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"penstock {name}", daemon=True)
         self._thread.start()
         self._sender, self._publishing = self._call(self._build(events)).result()
@@ -290,28 +292,49 @@ class _IoThread:
     def send(self, outgoing: Outgoing, seconds: float) -> Receipt:
         """Publish and wait for the confirm."""
         answer: concurrent.futures.Future[Receipt] = concurrent.futures.Future()
-        self._loop.call_soon_threadsafe(self._begin, outgoing, seconds, answer)
+        with self._entering():
+            self._loop.call_soon_threadsafe(self._begin, outgoing, seconds, answer)
         return answer.result()
 
     def send_many(
         self, outgoing: list[Outgoing], seconds: float
     ) -> concurrent.futures.Future[list[PenstockError | None]]:
         """Publish all; the answers come with the future."""
-        return self._call(self._publishing.send_many(outgoing, seconds))
+        with self._entering():
+            return self._call(self._tracked(self._publishing.send_many(outgoing, seconds)))
 
     def connect(self) -> None:
         """Open the connection. Raises ``BrokerError``."""
-        self._call(self._sender.outlet()).result()
+        with self._entering():
+            opening = self._call(self._tracked(self._sender.outlet()))
+        opening.result()
 
     def close(self) -> None:
         """Let what is under way end, then close connection and thread."""
+        with self._entering():
+            self._closing = True
         self._call(self._shut()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
+    @contextlib.contextmanager
+    def _entering(self) -> Iterator[None]:
+        """Nothing is handed to a loop that is about to stop: whoever waited for it would wait for ever."""
+        with self._door:
+            if self._closing:
+                raise ConnectionLost("the publisher was closed by another thread")
+            yield
+
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    async def _tracked(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await coroutine
 
     async def _build(self, events: Events) -> tuple[Sender, Publishing]:
         sender = Sender(self._links)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,6 +28,7 @@ from penstock import (
     NewJob,
     Publisher,
     PublishManyError,
+    Receipt,
     SchemaError,
     TooLarge,
     TopologyMismatch,
@@ -387,6 +389,41 @@ async def test_closing_waits_for_the_publishes_under_way(url: str) -> None:
     async with foreign(url) as channel:
         assert {m.message_id for m in await take_all(channel, "jobs.email")} == {receipt.id for receipt in receipts}
     publisher.close()
+
+
+async def test_no_thread_waits_for_ever_when_another_closes_the_publisher(url: str) -> None:
+    await empty(url, "jobs.email")
+    publisher = Publisher(url)
+    publisher.connect()
+    stop = threading.Event()
+
+    def stream(name: int) -> int:
+        for number in itertools.count():
+            if stop.is_set():
+                return number
+            with suppress(ConnectionLost, PublishManyError):
+                publisher.publish_many([EMAIL.new({}, id=f"{name}-{number}-{n}") for n in range(20)])
+                publisher.publish(EMAIL, ARGS, id=f"{name}-{number}")
+        return 0
+
+    with ThreadPoolExecutor(6) as threads:
+        streams = [threads.submit(stream, name) for name in range(6)]
+        for _ in range(10):
+            await asyncio.to_thread(publisher.close)
+        stop.set()
+        done = await asyncio.wait_for(asyncio.gather(*map(asyncio.wrap_future, streams)), 20)
+    assert len(done) == 6
+    publisher.close()
+
+
+async def test_closing_ends_the_publishes_of_the_async_publisher_one_way_or_the_other(url: str) -> None:
+    publisher = AsyncPublisher(url)
+    await publisher.connect()
+    under_way = [asyncio.create_task(publisher.publish(EMAIL, ARGS)) for _ in range(50)]
+    await asyncio.sleep(0)
+    await publisher.close()
+    ends = await asyncio.wait_for(asyncio.gather(*under_way, return_exceptions=True), 5)
+    assert {type(end) for end in ends} <= {Receipt, ConnectionLost, Unconfirmed}
 
 
 async def test_an_error_of_the_broker_reaches_the_calling_thread(url: str) -> None:

@@ -34,16 +34,18 @@ class Do:
     text: str = ""
     gate: str = ""
     fail_attempts: int = 0
+    pause: float = 0.0
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One line of the file of effects."""
+    """One line of the file of effects; *at* is the machine's monotonic time."""
 
     word: str
     job: str
     attempt: int
     pid: int
+    at: float
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Ledger:
 
     def write(self, word: str, job: Job[Any] | None = None) -> None:
         """Append a line; one write call, so that lines of several processes never mix."""
-        line = f"{word} {job.id if job else '-'} {job.attempt if job else 0} {os.getpid()}\n"
+        line = f"{word} {job.id if job else '-'} {job.attempt if job else 0} {os.getpid()} {time.monotonic()}\n"
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.write(handle, line.encode())
         os.close(handle)
@@ -62,7 +64,7 @@ class Ledger:
     def read(self, word: str | None = None) -> list[Effect]:
         """Every line so far, or those that begin with *word*."""
         lines = self.path.read_text().splitlines() if self.path.exists() else []
-        effects = [Effect(w, job, int(attempt), int(pid)) for w, job, attempt, pid in map(str.split, lines)]
+        effects = [Effect(w, job, int(n), int(pid), float(at)) for w, job, n, pid, at in map(str.split, lines)]
         return [effect for effect in effects if word in (None, effect.word)]
 
 
@@ -84,6 +86,7 @@ async def in_the_loop(job: Job[Do]) -> object:
         Ledger().write("begun", job)
         while not _is_open(job):  # noqa: ASYNC110 - the gate is opened by another process
             await asyncio.sleep(0.02)
+    await asyncio.sleep(job.args.pause)
     return _done(job)
 
 

@@ -51,6 +51,8 @@ class Channel:
         self._raise_if_closed()
         try:
             start(callback=partial(_set, answer))
+        except (exceptions.AMQPConnectionError, exceptions.ChannelWrongStateError) as error:
+            raise ConnectionLost(f"{self.peer}: {what}: {translate.one_line(str(error) or repr(error))}") from error
         except (exceptions.AMQPError, ValueError, AssertionError) as error:
             self.drop()
             raise BrokerError(f"{self.peer}: {what}: {translate.one_line(str(error) or repr(error))}") from error
