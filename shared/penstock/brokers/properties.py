@@ -97,10 +97,19 @@ def decode_message(header: bytes, body: bytes) -> Message:
     """Build a message from the payload of its content header. Never raises; what cannot be read is None."""
     message = Message(body, content_type=None)
     flags, at = _flags(header)
+    end = len(header)
     for name, width in _layout(flags):
-        at = _read_property(message, name, width, header, at)
-        if at < 0:
+        if width == _TEXT:
+            start, size = at + 1, header[at] if at < end else end
+        elif width == _TABLE:
+            start, size = at + 4, _U32.unpack_from(header, at)[0] if at + 4 <= end else end
+        else:
+            start, size = at, width
+        at = start + size
+        if at > end:
             break
+        if name is not None:
+            setattr(message, name, _decode_property(width, header, start, at))
     return message
 
 
@@ -116,12 +125,18 @@ def seq_of(header: bytes) -> int | None:
 
 
 def _encode_headers(headers: Mapping[str, Any], seq: int) -> bytes:
-    for name in _CARBON_COPIES & headers.keys():
-        if not isinstance(headers[name], list):  # the broker would close the channel on everybody (406)
-            raise Unencodable(f"header {name!r} must be a list of routing keys")
+    if not _CARBON_COPIES.isdisjoint(headers):
+        _check_carbon_copies(headers)
     fields = [_name(name) + encode_field(headers, name) for name in headers if name != SEQ]
     fields.append(_SEQ_NAME + _SEQ.pack(b"l", seq))
     return b"".join(fields)
+
+
+def _check_carbon_copies(headers: Mapping[str, Any]) -> None:
+    """The broker closes the channel on everybody (406) when these are no lists."""
+    for name in _CARBON_COPIES & headers.keys():
+        if not isinstance(headers[name], list):
+            raise Unencodable(f"header {name!r} must be a list of routing keys")
 
 
 def _encode_timestamp(seconds: int) -> bytes:
@@ -156,22 +171,6 @@ def _flags(header: bytes) -> tuple[int, int]:
         more = header[at + 1] & 1
         at += 2
     return flags, at
-
-
-def _read_property(message: Message, name: str | None, width: int, data: bytes, at: int) -> int:
-    """Read one property into *message* and return where it ends, or -1 when *data* ends first."""
-    if width == _TEXT:
-        start, size = at + 1, data[at] if at < len(data) else len(data)
-    elif width == _TABLE:
-        start, size = at + 4, _U32.unpack_from(data, at)[0] if at + 4 <= len(data) else len(data)
-    else:
-        start, size = at, width
-    end: int = start + size
-    if end > len(data):
-        return -1
-    if name is not None:
-        setattr(message, name, _decode_property(width, data, start, end))
-    return end
 
 
 def _decode_property(width: int, data: bytes, start: int, end: int) -> Any:

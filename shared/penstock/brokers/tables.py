@@ -6,6 +6,7 @@ import decimal
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any  # table values are whatever AMQP can carry
 
 from penstock.errors import Unencodable
@@ -89,6 +90,7 @@ def decode_table(data: bytes, start: int, stop: int, depth: int = 0) -> dict[str
     return table
 
 
+@lru_cache(1024)
 def _name(raw: bytes) -> str | None:
     try:
         return raw.decode()
