@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from penstock import factory, logs
 from penstock.clock import SystemClock
+from penstock.errors import PenstockError
 from penstock.events import Events
 from penstock.execution import Execution
 from penstock.runners import wire
@@ -29,7 +30,10 @@ def main() -> None:
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logs.setup(Settings.load())
-    asyncio.run(_serve(target, socket.socket(fileno=int(fd))))
+    try:
+        asyncio.run(_serve(target, socket.socket(fileno=int(fd))))
+    except PenstockError as error:
+        sys.exit(f"a child cannot start: {error}")
 
 
 async def _serve(target: str, pipe: socket.socket) -> None:

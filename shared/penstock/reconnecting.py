@@ -16,14 +16,14 @@ from penstock.events import ConnectFailed, Events, LinkLost, LinkOpened
 from penstock.ports import Broker, Link
 
 CONNECT_TIMEOUT = timedelta(seconds=30)
-_MAX_WAIT = 15.0
+_MAX_WAIT = 5.0
 
 
 class Reconnecting:
     """Hands out the current link and opens a new one when it is gone.
 
     The first connection is tried for *connect_timeout*; after that it is tried for ever, with jittered backoff up to
-    15 s. Only ``ConnectionLost`` is retried: a refused login fails at once. One event loop; safe to share by its tasks.
+    5 s. Only ``ConnectionLost`` is retried: a refused login fails at once. One event loop; safe to share by its tasks.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ from penstock.execution import Execution, Limits
 from penstock.handlers import Handler, Handlers, Isolation
 from penstock.message import MAX_BODY
 from penstock.middleware import Middleware
-from penstock.ports import Broker, Subscription
+from penstock.ports import Broker, Link, Subscription
 from penstock.reconnecting import CONNECT_TIMEOUT, Reconnecting
 from penstock.reserve import Reserve
 from penstock.runners.children import ChildProcesses
@@ -33,7 +33,10 @@ from penstock.watchdog import watch_consumer, watch_loop
 DRAIN_TIMEOUT = timedelta(seconds=25)
 UNKNOWN_KIND_GRACE = timedelta(minutes=5)
 CONSUMER_TIMEOUT = timedelta(minutes=30)
+#: Seconds before a consumer that could not be opened is tried again, and before one that has ended is: a broker that
+#: takes it away at once every time is not asked a thousand times a second.
 _REOPEN_WAIT = 2.0
+_PAUSE = 0.2
 
 
 class Worker:
@@ -74,6 +77,7 @@ class Worker:
         self.clock = clock or SystemClock()
         self._stop_now = asyncio.Event()
         self._openings = 0
+        self._consumed = False
 
     @property
     def prefetch(self) -> int:
@@ -160,6 +164,7 @@ class Worker:
                 if subscription.ended.done() and not stop.is_set():
                     consuming.ended(subscription.ended.result())
                     await subscription.close()
+                    await asyncio.wait([stopping], timeout=_PAUSE)
         finally:
             stopping.cancel()
 
@@ -171,16 +176,18 @@ class Worker:
             try:
                 subscription = await consuming.open(link, f"{self.name}#{self._openings}")
             except TopologyMismatch as error:
-                if self._openings == 1:
+                if not self._consumed:
                     raise
                 consuming.ended(error)
-                await asyncio.sleep(_REOPEN_WAIT)
-                continue
             except ConnectionLost:
                 await links.renew(link)
-                continue
-            guard = watch_consumer(link, subscription, consuming, self.events, work_queue(self.queue), self._patience)
-            return subscription, asyncio.create_task(guard)
+            else:
+                self._consumed = True
+                return subscription, asyncio.create_task(self._guard(link, subscription, consuming))
+            await asyncio.sleep(_REOPEN_WAIT)
+
+    async def _guard(self, link: Link, subscription: Subscription, consuming: Consuming) -> None:
+        await watch_consumer(link, subscription, consuming, self.events, work_queue(self.queue), self._patience)
 
     async def _drain(self, consuming: Consuming, timeout: timedelta) -> bool:
         seconds = timeout.total_seconds()

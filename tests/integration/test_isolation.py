@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -135,9 +136,26 @@ async def test_children_run_side_by_side_and_no_more_than_there_are_slots(url: s
     assert pids == _children()
 
 
+async def test_a_child_that_died_while_it_waited_costs_no_attempt(url: str, worker: Watched) -> None:
+    await run(url, worker, "email.child", do="answer")
+    [child] = _children()
+    os.kill(child, signal.SIGKILL)
+    await eventually(lambda: not Path(f"/proc/{child}").exists())
+    assert isinstance(await run(url, worker, "email.child", do="answer"), Done)
+
+
 async def test_any_header_reaches_the_child(url: str, worker: Watched) -> None:
     headers = {"raw": bytearray(b"\xff\x00"), "list": [1, "two", None], "table": {"bytes": "no"}, "flag": True}
     async with foreign(url) as channel:
         await put(channel, "email.child", b'{"do": "answer"}', headers=headers)
     [finished] = await worker.until(JobFinished)
     assert isinstance(finished.outcome, Done)
+
+
+async def test_a_job_is_not_blamed_for_a_child_that_cannot_start(url: str) -> None:
+    await empty(url, "jobs.email", "jobs.email.dead")
+    async with working(url, apps.handlers, factory="tests.support.apps:no_such_factory") as worker:
+        outcome = await run(url, worker, "email.child", do="answer")
+    assert isinstance(outcome, Retried)
+    assert outcome.failure.type == "penstock.runners.children.ChildNotStarted"
+    assert "no_such_factory ended with exit code" in outcome.failure.text

@@ -10,7 +10,7 @@ import socket
 import sys
 from dataclasses import dataclass
 
-from penstock.errors import JobCrashed, JobTimeout
+from penstock.errors import JobCrashed, JobTimeout, PenstockError
 from penstock.handlers import DEFAULT_TIMEOUT, Handler
 from penstock.message import Delivery
 from penstock.outcome import Outcome
@@ -19,6 +19,10 @@ from penstock.runners import wire
 #: Seconds a child may take to start and import the factory, and jobs it runs before it is replaced (leaks end with it).
 _START = 60.0
 _JOBS_PER_CHILD = 1000
+
+
+class ChildNotStarted(PenstockError):
+    """No child process could be started: no fault of the job, which is tried again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,9 +51,11 @@ class ChildProcesses:
     async def run(self, delivery: Delivery, handler: Handler, *, alone: bool) -> Outcome:
         """Run *delivery* in an idle child, or *alone* in a fresh one that ends with it.
 
-        Raises ``JobTimeout`` when the child had to be killed at the handler's deadline, ``JobCrashed`` when it died.
+        Raises ``JobTimeout`` when the child had to be killed at the handler's deadline, ``JobCrashed`` when it died,
+        ``ChildNotStarted`` when there was none.
         """
-        child = self._idle.pop() if self._idle and not alone else await self._start()
+        child = None if alone else self._idle_one()
+        child = child or await self._start()
         keep = False
         try:
             outcome = await self._run(child, delivery, handler)
@@ -64,6 +70,16 @@ class ChildProcesses:
     async def close(self) -> None:
         """Kill every child. Idempotent."""
         await asyncio.gather(*(self._end(child) for child in list(self._all)))
+
+    def _idle_one(self) -> _Child | None:
+        """A child that waits for work, if there is one; those that died waiting (no memory) are forgotten."""
+        while self._idle:
+            child = self._idle.pop()
+            if child.process.returncode is None:
+                return child
+            child.writer.close()
+            self._all.discard(child)
+        return None
 
     async def _run(self, child: _Child, delivery: Delivery, handler: Handler) -> Outcome:
         seconds = (handler.timeout or DEFAULT_TIMEOUT).total_seconds()
@@ -81,31 +97,42 @@ class ChildProcesses:
     async def _start(self) -> _Child:
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "penstock.child",
-                self._factory,
-                str(theirs.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                # A session of its own: Ctrl-C reaches the worker alone, and a kill reaches what the handler started.
-                start_new_session=True,
-            )
+            try:
+                process = await self._spawn(theirs)
+            except OSError as error:
+                ours.close()
+                raise ChildNotStarted(f"no process for a child of {self._factory}: {error.strerror}") from error
         reader, writer = await asyncio.open_connection(sock=ours)
         child = _Child(process, reader, writer)
         self._all.add(child)
         try:
             async with asyncio.timeout(_START):
                 await wire.read(reader)
-        except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
-            death = await _death(child) if process.returncode is not None else "did not start in time"
-            await self._end(child)
-            raise JobCrashed(f"a child process for {self._factory} {death}; its own words are in the log") from None
+        except TimeoutError:
+            raise await self._not_started(child, f"did not start within {_START:g} s") from None
+        except (asyncio.IncompleteReadError, ConnectionError):
+            raise await self._not_started(child, await _death(child)) from None
         except BaseException:
             await asyncio.shield(self._end(child))
             raise
         return child
+
+    async def _spawn(self, pipe: socket.socket) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "penstock.child",
+            self._factory,
+            str(pipe.fileno()),
+            stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=(pipe.fileno(),),
+            # A session of its own: Ctrl-C reaches the worker alone, and a kill reaches what the handler started.
+            start_new_session=True,
+        )
+
+    async def _not_started(self, child: _Child, death: str) -> ChildNotStarted:
+        await self._end(child)
+        return ChildNotStarted(f"a child for {self._factory} {death}; its own words are in the log")
 
     async def _end(self, child: _Child) -> None:
         self._all.discard(child)
