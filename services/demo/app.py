@@ -70,6 +70,7 @@ async def _play(place: BrokerPlace, plan: Plan, shown: Screen) -> Account:
         found, dead = await run.play()
     shown.say(f"gave up after {plan.patience:g} s" if found.lost else "every job has ended, the workers have stopped")
     shown.table(piles(dead))
+    shown.say("they stay in their queues: `make up` and `.venv/bin/penstock dead list` show them again")
     _tell(found, files, shown)
     return found
 

@@ -122,7 +122,7 @@ async def test_a_job_that_somebody_takes_away_is_lost_and_the_demo_says_so(vhost
     async with foreign(vhost_url) as channel:
         await channel.set_qos(prefetch_count=1)
         await (await channel.get_queue("jobs.reports")).consume(steal)
-        async with a_demo(vhost_url, tmp_path, "--outage", "0", "--patience", "12") as demo:
+        async with a_demo(vhost_url, tmp_path, "--outage", "0", "--patience", "20") as demo:
             code = await demo.end()
     found = ACCOUNT.fullmatch(demo.lines[-1])
     assert found, demo.lines
