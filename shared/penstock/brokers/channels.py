@@ -75,8 +75,13 @@ class Channel:
             self.pika.close()
 
     async def close(self) -> None:
-        """Close the channel; without an answer in time the connection is not worth keeping either. Idempotent."""
+        """Close the channel; without an answer in time the connection is not worth keeping either. Idempotent.
+
+        On a connection that the broker has blocked there is no answer before the alarm is over, and none is awaited.
+        """
         self.drop()
+        if self.wire.blocked:
+            return
         await asyncio.wait([self.closed], timeout=CLOSE_WITHIN)
         if not self.closed.done():
             self.wire.abort()

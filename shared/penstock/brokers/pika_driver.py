@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 
 import pika
@@ -80,7 +80,7 @@ class PikaBroker:
             client_properties={
                 "connection_name": name,
                 "product": "Penstock",
-                "version": version("penstock"),
+                "version": _version(),
                 "information": "",
             },
         )
@@ -138,14 +138,18 @@ class PikaLink:
         return int(answer.method.message_count)
 
     async def close(self) -> None:
-        """See ``Link.close``."""
+        """See ``Link.close``. A broker that blocks us reads no goodbye, so then there is none."""
+        try:
+            if not self.blocked:
+                await self._say_goodbye()
+        finally:
+            self._wire.abort()
+        await asyncio.wait([self.lost], timeout=_CLOSE_WITHIN)
+
+    async def _say_goodbye(self) -> None:
         if self._wire.is_open:
             self._wire.close()
-        try:
-            await asyncio.wait([self.lost], timeout=_CLOSE_WITHIN)
-        finally:
-            if not self.lost.done():
-                self._wire.abort()
+        await asyncio.wait([self.lost], timeout=_CLOSE_WITHIN)
 
     async def _why_cancelled(self, queue: str) -> BrokerError:
         """The broker's cancel gives no reason: see whether the queue is still there."""
@@ -173,6 +177,12 @@ class PikaLink:
     def _on_ended(self, reason: BaseException | None) -> None:
         if not self.lost.done():
             self.lost.set_result(translate.closing(reason, self._peer).error)
+
+
+@cache
+def _version() -> str:
+    """Read from the installed distribution, which takes milliseconds."""
+    return version("penstock")
 
 
 def _never(*_: object) -> None:

@@ -104,6 +104,12 @@ class Wire(AsyncioConnection):
         if self._transport is not None:
             self._terminate_stream(exceptions.ConnectionClosedByClient(0, "aborted"))
 
+    def connection_lost(self, error: Exception | None) -> None:
+        """The transport is gone; pika insists on a reason."""
+        if error is None and self._error is None and not self._got_eof:
+            error = ConnectionAbortedError("the transport was closed")
+        self._proto_connection_lost(error)
+
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin the AMQP handshake on a connected transport."""
         transport.set_write_buffer_limits(_HIGH_WATER, _LOW_WATER)
@@ -218,4 +224,4 @@ class WireProtocol(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The transport is gone."""
-        self._wire._proto_connection_lost(error)
+        self._wire.connection_lost(error)

@@ -86,6 +86,12 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up_in_time(peer: 
     assert time.monotonic() - started < 3
 
 
+async def test_a_server_that_hangs_in_the_tls_handshake_is_given_up_in_time(peer: Peer) -> None:
+    peer.url = peer.url.replace("amqp:", "amqps:")
+    peer.greeting = None
+    assert "no connection within 0.3 s" in str(await refusal(peer, within=0.3))
+
+
 async def test_a_broker_that_hangs_in_the_handshake_is_given_up_in_time(peer: Peer) -> None:
     del peer.answers[spec.Connection.Open]
     assert "no connection within 0.3 s" in str(await refusal(peer, within=0.3))
@@ -167,6 +173,22 @@ async def test_a_broker_that_does_not_say_goodbye_does_not_hold_up_closing(
     link = await PikaBroker(peer.url).connect("wire")
     del peer.answers[spec.Connection.Close]
     await asyncio.wait_for(link.close(), PATIENCE)
+    assert type(await ended(link.lost)) is ConnectionLost
+
+
+async def test_a_broker_that_blocks_us_does_not_hold_up_closing(peer: Peer, link: PikaLink) -> None:
+    outlet = await link.outlet()
+    peer.send(0, spec.Connection.Blocked("low on memory"))
+    await eventually(lambda: link.blocked)
+    peer.stop_reading()
+    async with asyncio.timeout(1):
+        await outlet.close()
+        await link.close()
+    assert type(link.lost.result()) is ConnectionLost
+
+
+async def test_a_transport_that_is_closed_without_a_word_ends_the_link(link: PikaLink) -> None:
+    link._wire._transport.close()
     assert type(await ended(link.lost)) is ConnectionLost
 
 
