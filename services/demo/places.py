@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from penstock.testing.broker_node import PrivateBroker
 from penstock.urls import BrokerUrl, from_env
 
 HOME = Path(".penstock")
+
+_KEPT = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,9 @@ class RunPlace:
 
     @classmethod
     def fresh(cls, home: Path = HOME) -> RunPlace:
-        """A new run with a folder of its own."""
+        """A new run with a folder of its own; of earlier ones the newest few are kept."""
+        for old in sorted((home / "demo").glob("demo-*"))[:-_KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
         run = f"demo-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         folder = (home / "demo" / run).resolve()
         folder.mkdir(parents=True)
