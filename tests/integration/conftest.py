@@ -15,7 +15,6 @@ import pytest
 
 from penstock.testing.broker_files import free_ports
 from penstock.testing.broker_node import BrokerInfo, PrivateBroker
-from penstock.testing.broker_process import Installation
 from tests.support.brokers import installation, manage
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.working import declare, empty
@@ -89,20 +88,17 @@ class Fragile:
 def fragile_node(broker_version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fragile]:
     """The one node for all destructive tests of a version: a start takes seconds."""
     folder = tmp_path_factory.mktemp("fragile")  # the node's own, where it finds the certificates
-    home = folder / "node"
-    home.mkdir()
-    certificates = make_certificates(home, "localhost")
-    seen = Installation.of(installation(broker_version)).seen(home)  # a node in a tree of its own sees only its folder
+    certificates = make_certificates(folder, "localhost")
     [tls_port] = free_ports(1)
     settings = {
         "listeners.ssl.1": f"127.0.0.1:{tls_port}",
-        "ssl_options.cacertfile": seen / certificates.authority.name,
-        "ssl_options.certfile": seen / certificates.server.name,
-        "ssl_options.keyfile": seen / certificates.key.name,
+        "ssl_options.cacertfile": certificates.authority.name,
+        "ssl_options.certfile": certificates.server.name,
+        "ssl_options.keyfile": certificates.key.name,
         "max_message_size": 2_000_000,
     }
     lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
-    node = PrivateBroker(home, installation(broker_version), extra_conf=lines)
+    node = PrivateBroker(folder, installation(broker_version), extra_conf=lines)
     keeper = ThreadPoolExecutor(1, "keeper")
     try:
         info = keeper.submit(node.start).result()

@@ -69,8 +69,11 @@ class PrivateBroker:
     """One RabbitMQ node in *directory*, started and stopped at will; data, ports and password outlive it there.
 
     *version* is ``"host"`` for the installed RabbitMQ or the path of a Debian tree that holds another (root only).
-    Everything listens on 127.0.0.1 and there is no epmd. Unless *detached*, the node stops when the thread that started
+    Everything listens on the loopback address, and the epmd is the node's own. Unless *detached*, the node stops when the thread that started
     it ends. Any number of objects and processes may name the same folder; only one node runs in it.
+
+    *directory* is the node's working directory, and all that a node out of a Debian tree sees of this machine: files
+    that *extra_conf* speaks of, such as certificates, are put there and named by their bare names.
     """
 
     def __init__(
@@ -131,7 +134,7 @@ class PrivateBroker:
         """
         state = self._known()
         installation = _installation_of(state)
-        command = [*installation.command(program, self._folder.path), *arguments]
+        command = [*installation.tool(program, self._folder.path), *arguments]
         settings = tool_environment(state, installation.seen(self._folder.path))
         try:
             done = subprocess.run(
@@ -178,12 +181,12 @@ class PrivateBroker:
         return BrokerInfo(state.node, process.pid, version, state.ports, self._folder.path, self._folder.password())
 
     def _spawn(self, installation: Installation, state: NodeState) -> subprocess.Popen[bytes]:
-        command = [*installation.command("rabbitmq-server", self._folder.path), "-noinput"]
+        command = installation.server(self._folder.path)
         with self._folder.console.open("wb") as console:
             self._process = subprocess.Popen(
                 command if self._detached else tied_to_parent(command),
                 env=server_environment(state, installation.seen(self._folder.path)),
-                cwd="/",
+                cwd=self._folder.path,
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,

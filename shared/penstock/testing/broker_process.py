@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import time
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.errors import BrokerError, ConfigError
-from penstock.testing.broker_files import LOOPBACK, NodeState
+from penstock.testing.broker_files import LOOPBACK, NodeState, free_ports
 
 #: Names the folder of RabbitMQ's own scripts where it is not the one of Debian, Ubuntu and the RPM packages.
 SCRIPTS_VARIABLE = "PENSTOCK_RABBITMQ_BIN"
@@ -21,8 +20,12 @@ _SCRIPTS = "/usr/lib/rabbitmq/bin"
 # In a mount namespace of its own, so that the mounts end with the process, however it ends.
 _ENTER = """\
 mount --bind "$1" "$2/srv" && mount -t proc proc "$2/proc" && mount --rbind /dev "$2/dev" || exit
-root=$2; shift 2; exec chroot "$root" "$@"
+root=$2; shift 2; exec chroot "$root" env --chdir=/srv "$@"
 """
+
+# RabbitMQ refuses to start without an epmd, the daemon by which Erlang nodes find each other, and one that Erlang starts
+# by itself is shared by all nodes of the machine and outlives them. This one is a child of the node and ends with it.
+_WITH_EPMD = 'setpriv --pdeathsig KILL epmd -address 127.0.0.1 & exec "$0" "$@"'
 
 _GREETING = b"AMQP\x00\x00\x09\x01"
 
@@ -43,15 +46,23 @@ class Installation:
             raise ConfigError(f"only root can run the RabbitMQ in {found.root}: it has to chroot there")
         return found
 
-    def command(self, program: str, folder: Path) -> list[str]:
-        """The words that run *program* with *folder* as the node's folder."""
+    def tool(self, program: str, folder: Path) -> list[str]:
+        """The words that run RabbitMQ's *program* with *folder* as the node's folder."""
         if self.root is None:
             return [str(self._script(program))]
-        return ["unshare", "--mount", "sh", "-c", _ENTER, "sh", str(folder), str(self.root), f"{_SCRIPTS}/{program}"]
+        return [*self._enter(folder), f"{_SCRIPTS}/{program}"]
+
+    def server(self, folder: Path) -> list[str]:
+        """The words that run the node of *folder*, together with an epmd of its own."""
+        *enter, script = self.tool("rabbitmq-server", folder)
+        return [*enter, "sh", "-c", _WITH_EPMD, script, "-noinput"]
 
     def seen(self, folder: Path) -> Path:
         """The node's *folder* as the node itself sees it."""
         return folder if self.root is None else Path("/srv")
+
+    def _enter(self, folder: Path) -> list[str]:
+        return ["unshare", "--mount", "sh", "-c", _ENTER, "sh", str(folder), str(self.root)]
 
     def _script(self, program: str) -> Path:
         if self.root is None:
@@ -68,15 +79,11 @@ class Installation:
 
 
 def environment(state: NodeState, folder: Path) -> dict[str, str]:
-    """The environment of a node in *folder*: nothing of the caller's, nothing of the host's own broker.
-
-    No epmd: without one there is no daemon to share, to leave behind, or to find another node's port by.
-    """
+    """The environment of a node in *folder*: nothing of the caller's, nothing of the host's own broker."""
     return {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": str(folder),
         "LANG": "C.UTF-8",
-        "ERL_FLAGS": f"-start_epmd false -erl_epmd_port {state.ports.distribution}",
         "ERL_CRASH_DUMP_SECONDS": "0",
         "RABBITMQ_NODENAME": state.node,
         "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
@@ -95,22 +102,24 @@ def environment(state: NodeState, folder: Path) -> dict[str, str]:
 
 def server_environment(state: NodeState, folder: Path) -> dict[str, str]:
     """The environment of the server: it becomes the Erlang machine itself instead of a shell that waits for one."""
+    [epmd] = free_ports(1)
     return environment(state, folder) | {
+        "ERL_FLAGS": "-start_epmd false",
+        "ERL_EPMD_PORT": str(epmd),
         "RABBITMQ_ALLOW_INPUT": "1",
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
     }
 
 
 def tool_environment(state: NodeState, folder: Path) -> dict[str, str]:
-    """The environment of rabbitmqctl and its like: they call the node and listen on nothing themselves."""
+    """The environment of rabbitmqctl and its like: they call the node's port, ask no epmd and listen on nothing."""
     flags = f"-start_epmd false -erl_epmd_port {state.ports.distribution} -dist_listen false"
     return environment(state, folder) | {"ERL_FLAGS": flags}
 
 
 def tied_to_parent(command: Sequence[str]) -> list[str]:
-    """*command*, told by the kernel to stop when the thread that starts it ends, where that can be had."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "TERM", *command] if setpriv else list(command)
+    """*command*, told by the kernel to stop when the thread that starts it ends."""
+    return ["setpriv", "--pdeathsig", "TERM", *command]
 
 
 def is_node(pid: int, node: str) -> bool:
