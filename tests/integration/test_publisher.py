@@ -40,7 +40,7 @@ from penstock.testing.broker_files import free_ports
 from tests.integration.conftest import Fragile
 from tests.support.brokers import Vhost, manage, quoted
 from tests.support.waiting import eventually
-from tests.support.working import empty, foreign, put, take, take_all
+from tests.support.working import empty, foreign, take, take_all
 
 EMAIL: JobKind[dict[str, Any]] = JobKind("email.send", dict)
 REPORT: JobKind[dict[str, Any]] = JobKind("report.render", dict)
@@ -451,10 +451,3 @@ async def test_a_job_goes_over_tls_to_a_broker_that_a_private_authority_vouches_
 async def test_a_broker_that_cannot_prove_who_it_is_gets_no_job(fragile: Fragile, change: Any) -> None:
     with pytest.raises(BrokerError, match="certificate is not trusted"):
         await AsyncPublisher(change(fragile.tls_url)).publish(EMAIL, ARGS)
-
-
-async def test_a_foreign_job_is_not_harmed_by_ours(url: str, publisher: AsyncPublisher) -> None:
-    async with foreign(url) as channel:
-        await put(channel, "email.send", b"{}", message_id="theirs")
-        await publisher.publish(EMAIL, ARGS, id="ours")
-        assert [m.message_id for m in await take_all(channel, "jobs.email")] == ["theirs", "ours"]
