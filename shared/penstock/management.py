@@ -99,9 +99,11 @@ class Management:
         """All exchanges, queues, bindings and policies of the virtual host."""
         return live_from(
             self._call("GET", f"exchanges/{self._vhost}"),
-            self._call("GET", f"queues/{self._vhost}"),
+            # Without statistics, which lag by seconds behind what was just declared, but with counts of messages.
+            self._call("GET", f"queues/{self._vhost}?disable_stats=true&enable_queue_totals=true"),
             self._call("GET", f"bindings/{self._vhost}"),
             self._call("GET", f"policies/{self._vhost}"),
+            self._call("GET", f"operator-policies/{self._vhost}"),
         )
 
     def put_policy(self, policy: Policy) -> None:

@@ -16,7 +16,8 @@ from penstock.topology.reading import parse_spec
 
 SPEC = parse_spec("queues: {email: [email.*], reports: {binds: [report.*], consumer_timeout: 1h}}")
 WANTED = build(SPEC)
-POLICIES = policies(SPEC, (4, 3))
+POLICIES = tuple(policies(SPEC, (4, 3)))
+DIVERTING = Policy("theirs", ".*", {"alternate-exchange": "x"})
 SAME = Live(
     exchanges={exchange.name: (exchange, Found()) for exchange in WANTED.exchanges},
     queues={queue.name: (queue, Found()) for queue in WANTED.queues},
@@ -158,7 +159,7 @@ def test_what_cannot_be_changed_in_place_is_dangerous_and_told_with_both_values_
 
 def policed(name: str, **effective: object) -> Live:
     definition = {key.replace("_", "-"): value for key, value in effective.items()}
-    return with_queue(SAME, name, Found(policies=("theirs",), effective=definition))
+    return with_queue(SAME, name, Found(policies=(Policy("theirs", ".*", definition),)))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def policed(name: str, **effective: object) -> Live:
         (policed("jobs.email.dead", delivery_limit=20), "sets delivery-limit to 20: wanted is 1000000"),
         (policed("jobs.email", delivery_limit=19), "sets delivery-limit to 19: wanted is 20"),
         (
-            with_exchange(SAME, Exchange("jobs"), Found(policies=("theirs",), effective={"alternate-exchange": "x"})),
+            with_exchange(SAME, Exchange("jobs"), Found(policies=(DIVERTING,))),
             "exchange jobs: policy theirs sets alternate-exchange to x",
         ),
     ],
@@ -190,11 +191,11 @@ def test_a_policy_that_endangers_jobs_is_found_although_the_arguments_are_right(
     [
         policed("jobs.email", overflow="reject-publish"),
         policed("jobs.email", delivery_limit=20, consumer_timeout=1, target_group_size=3),
-        with_queue(SAME, "jobs.reports", Found(policies=("jobs.reports",))),
+        with_queue(SAME, "jobs.reports", Found(policies=POLICIES)),
         with_exchange(
             SAME,
             Exchange("jobs.dead", arguments={"alternate-exchange": "jobs.unrouted"}),
-            Found(policies=("theirs",), effective={"alternate-exchange": "x"}),
+            Found(policies=(DIVERTING,)),
         ),
         replace(SAME, policies={**SAME.policies, "theirs": Policy("theirs", ".*", {})}),
         with_queue(with_exchange(SAME, Exchange("jobsite")), "jobsite"),
@@ -230,7 +231,7 @@ def test_what_does_no_harm_or_is_not_ours_is_not_told(live: Live) -> None:
             "binding amq.topic → exchange jobs by x: is not in topology.yaml",
         ),
         (
-            with_queue(SAME, "jobs.reports", Found(policies=("theirs",))),
+            with_queue(SAME, "jobs.reports", Found(policies=(Policy("theirs", ".*", {}),))),
             "policy jobs.reports: has no effect on queue jobs.reports, to which policy theirs applies",
         ),
     ],
@@ -263,6 +264,7 @@ def test_a_policy_of_ours_that_differs_is_simply_set_again(change: Callable[[Pol
 
 def test_the_answers_of_the_management_api_are_put_together() -> None:
     common = {"durable": True, "auto_delete": False}
+    entry = {"pattern": ".*", "apply-to": "all", "priority": 1}
     live = live_from(
         exchanges=[{"name": "jobs", "type": "topic", "internal": False, "arguments": {}, "policy": "p", **common}],
         queues=[
@@ -275,19 +277,26 @@ def test_the_answers_of_the_management_api_are_put_together() -> None:
                 "messages": 3,
                 **common,
             },
-            {"name": "r", "arguments": {"x-queue-type": "stream"}, "effective_policy_definition": None, **common},
+            {"name": "r", "arguments": {"x-queue-type": "stream"}, "policy": None, "exclusive": None, **common},
         ],
         bindings=[
             {"source": "", "destination": "q", "destination_type": "queue", "routing_key": "q"},
             {"source": "jobs", "destination": "x", "destination_type": "exchange", "routing_key": "k"},
         ],
-        policies=[
-            {"name": "p", "pattern": ".*", "apply-to": "all", "definition": {"alternate-exchange": "x"}, "priority": 1}
+        policies=[{"name": "p", "definition": {"alternate-exchange": "x"}, **entry}],
+        operator_policies=[
+            {"name": "low", "definition": {}, **entry, "pattern": "^q"},
+            {"name": "o", "definition": {}, **entry, "pattern": "^q$", "apply-to": "quorum_queues", "priority": 2},
+            {"name": "other", "definition": {}, **entry, "pattern": "^q$", "apply-to": "classic_queues", "priority": 9},
+            {"name": "erlang's own", "definition": {}, **entry, "pattern": "(?>", "priority": 9},
         ],
     )
     exchange, found = live.exchanges["jobs"]
-    assert (exchange.type, found.effective) == ("topic", {"alternate-exchange": "x"})
+    assert (exchange.type, [policy.definition for policy in found.policies]) == ("topic", [{"alternate-exchange": "x"}])
     queue, found = live.queues["q"]
-    assert (queue.arguments, found.policies, found.messages) == ({"x-queue-type": "quorum"}, ("p", "o"), 3)
-    assert live.queues["r"][0].arguments == {"x-queue-type": "stream"}
+    assert (queue.arguments, found.messages) == ({"x-queue-type": "quorum"}, 3)
+    assert [policy.name for policy in found.policies] == ["p", "o"]
+    queue, found = live.queues["r"]
+    assert (queue.arguments, found) == ({"x-queue-type": "stream"}, Found())
     assert live.bindings == {Binding("jobs", "x", "k", to_exchange=True)}
+    assert list(live.policies) == ["p"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any  # the management API's JSON
@@ -20,9 +21,8 @@ class Found:
     auto_delete: bool = False
     exclusive: bool = False
     messages: int = 0
-    #: The policies that apply to it, own and operator's, and what they come to together.
-    policies: tuple[str, ...] = ()
-    effective: Mapping[str, Any] = field(default_factory=dict)
+    #: The policies that apply to it: at most one, and at most one operator's.
+    policies: tuple[Policy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,42 +36,56 @@ class Live:
 
 
 def live_from(
-    exchanges: Sequence[Json], queues: Sequence[Json], bindings: Sequence[Json], policies: Sequence[Json]
+    exchanges: Sequence[Json],
+    queues: Sequence[Json],
+    bindings: Sequence[Json],
+    policies: Sequence[Json],
+    operator_policies: Sequence[Json] = (),
 ) -> Live:
-    """Put together what ``/api/exchanges``, ``queues``, ``bindings`` and ``policies`` of a virtual host answered."""
+    """Put together what ``/api/exchanges``, ``queues``, ``bindings`` and both kinds of policies answered."""
     tuned = {entry["name"]: _policy(entry) for entry in policies}
+    operated = [_policy(entry) for entry in operator_policies]
     return Live(
-        exchanges={entry["name"]: _exchange(entry, tuned) for entry in exchanges},
-        queues={entry["name"]: _queue(entry) for entry in queues},
+        exchanges={entry["name"]: (_exchange(entry), _found(entry, tuned, [])) for entry in exchanges},
+        queues={entry["name"]: (_queue(entry), _found(entry, tuned, operated)) for entry in queues},
         # Every queue is bound to the default exchange by its name, and cannot be unbound.
         bindings=frozenset(_binding(entry) for entry in bindings if entry["source"]),
         policies=tuned,
     )
 
 
-def _exchange(entry: Json, policies: Mapping[str, Policy]) -> tuple[Exchange, Found]:
-    name = entry.get("policy")
-    policy = policies.get(name) if name else None
-    found = Found(
+def _found(entry: Json, policies: Mapping[str, Policy], operator_policies: Sequence[Policy]) -> Found:
+    applied = (policies.get(entry.get("policy") or ""), _operators(entry, operator_policies))
+    return Found(
         durable=entry["durable"],
         auto_delete=entry["auto_delete"],
-        policies=(policy.name,) if policy else (),
-        effective=policy.definition if policy else {},
+        exclusive=bool(entry.get("exclusive")),
+        messages=entry.get("messages") or 0,
+        policies=tuple(policy for policy in applied if policy is not None),
     )
-    return Exchange(entry["name"], entry["type"], entry["internal"], entry["arguments"]), found
 
 
-def _queue(entry: Json) -> tuple[Queue, Found]:
-    found = Found(
-        durable=entry["durable"],
-        auto_delete=entry["auto_delete"],
-        exclusive=entry.get("exclusive", False),
-        messages=entry.get("messages", 0),
-        policies=tuple(name for key in ("policy", "operator_policy") if (name := entry.get(key))),
-        effective=entry.get("effective_policy_definition") or {},
-    )
+def _operators(entry: Json, policies: Sequence[Policy]) -> Policy | None:
+    """The operator policy of a queue, by the broker's own rule: listings do not name it."""
+    kinds = ("all", "queues", f"{entry.get('type')}_queues")
+    fitting = [policy for policy in policies if policy.apply_to in kinds and _fits(policy.pattern, entry["name"])]
+    return max(fitting, key=lambda policy: policy.priority, default=None)
+
+
+def _fits(pattern: str, name: str) -> bool:
+    try:
+        return re.search(pattern, name) is not None
+    except re.error:  # Erlang's dialect has a few things that Python's has not
+        return False
+
+
+def _exchange(entry: Json) -> Exchange:
+    return Exchange(entry["name"], entry["type"], entry["internal"], entry["arguments"])
+
+
+def _queue(entry: Json) -> Queue:
     # A queue may have its type from the virtual host's default, and then no argument for it.
-    return Queue(entry["name"], {"x-queue-type": entry.get("type", "classic"), **entry["arguments"]}), found
+    return Queue(entry["name"], {"x-queue-type": entry.get("type", "classic"), **entry["arguments"]})
 
 
 def _binding(entry: Json) -> Binding:

@@ -127,13 +127,12 @@ Endangers = Callable[[str, Any], str | None]
 
 def _dangers(subject: str, found: Found, endangers: Endangers) -> Iterator[Difference]:
     """What policies, ours or others', do to a thing that its arguments do not show."""
-    policy = " and ".join(found.policies)
-    for key, value in sorted(found.effective.items()):
-        if (why := endangers(key, value)) is not None:
-            words = f"policy {policy} sets {key} to {_shown(value)}: {why}"
-            yield Difference(
-                subject, words, Effort.DANGEROUS, f"take {key} out of that policy, or keep it away from ^jobs"
-            )
+    for policy in found.policies:
+        for key, value in sorted(policy.definition.items()):
+            if (why := endangers(key, value)) is not None:
+                words = f"policy {policy.name} sets {key} to {_shown(value)}: {why}"
+                way = f"take {key} out of that policy, or keep it away from ^jobs"
+                yield Difference(subject, words, Effort.DANGEROUS, way)
 
 
 def _endangers_exchange(exchange: Exchange) -> Endangers:
@@ -217,6 +216,7 @@ def _overridden(policies: Sequence[Policy], live: Live) -> Iterator[Difference]:
     """Only one policy applies to a queue: another with a higher priority makes ours count for nothing."""
     for policy in policies:
         _, found = live.queues.get(policy.name, (None, Found()))
-        if policy.name in live.policies and found.policies and policy.name not in found.policies:
-            words = f"has no effect on queue {policy.name}, to which policy {found.policies[0]} applies"
+        names = [applied.name for applied in found.policies]
+        if policy.name in live.policies and names and policy.name not in names:
+            words = f"has no effect on queue {policy.name}, to which policy {names[0]} applies"
             yield Difference(f"policy {policy.name}", words, Effort.INFORMATIONAL, "give that one a lower priority")
