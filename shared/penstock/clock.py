@@ -6,7 +6,6 @@ import os
 import time
 from typing import Protocol
 
-
 _48_BITS = (1 << 48) - 1
 #: The digit that holds the variant: its upper two bits are 10, its lower two are random.
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}

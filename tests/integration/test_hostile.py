@@ -105,7 +105,7 @@ async def test_a_failed_job_with_strange_headers_is_retried_and_buried_without_t
     handlers = Handlers()
 
     @handlers.on(JobKind("email.send", dict))
-    async def send(job: Job[dict[str, Any]]) -> None:
+    async def send(_: Job[dict[str, Any]]) -> None:
         raise ValueError("x" * BIG)
 
     await declare(vhost_url)
