@@ -24,6 +24,9 @@ _ASKED = 5
 _RETURN = 2.0
 _STEP = 0.02
 
+#: Seconds between the last ack and the close of the channel.
+_ACKS = 0.2
+
 _FORGOTTEN = Message(b"")
 
 
@@ -32,7 +35,8 @@ class LetterPass:
 
     What is not settled goes back by closing the channel, because only that keeps the order. Measured on 3.10.8, 4.0.5
     and 4.3.6 with 20,000 letters: after a close they lie as before; requeued one by one, in order, they come out
-    shuffled from the 33rd on (3.10), or when the consumer was widened meanwhile (all three).
+    shuffled from the 33rd on (3.10), or when the consumer was widened meanwhile (all three). For the same reason the
+    consumer is widened only while nothing can be on its way: when all it may hold is here, and no ack is sent.
     """
 
     def __init__(self, link: Link, queue: str, tag: str) -> None:
@@ -41,7 +45,9 @@ class LetterPass:
         self._tag = tag
         self._left = self._there = 0
         self._prefetch = _PREFETCH
-        self._held = 0
+        self._held = 0  # by the present consumer
+        self._newest = self._widened_at = 0  # delivery tags
+        self._late_acks: list[Delivery] | None = None  # collected while the consumer is widened
         self._arrived: deque[Delivery] = deque()
         self._news = asyncio.Event()
         self._subscription: Subscription | None = None
@@ -65,26 +71,38 @@ class LetterPass:
 
     def settle(self, delivery: Delivery) -> None:
         """The letter is done with: ack it."""
-        assert self._subscription is not None
-        self._subscription.ack(delivery)
-        self._held -= 1
         self._there -= 1
+        if self._late_acks is None:
+            self._ack(delivery)
+        else:
+            self._late_acks.append(delivery)
 
     async def close(self) -> None:
         """End the pass; what is not settled is back in its place when this returns."""
-        if self._subscription is not None:
-            await self._subscription.close()
-            with contextlib.suppress(BrokerError, TimeoutError):
-                async with asyncio.timeout(_RETURN):
-                    await self._returned()
+        if self._subscription is None:
+            return
+        # Acks beyond 32 that a queue has not applied yet wait in the broker's channel, and are forgotten with it
+        # (measured on all three: up to 1,400 of 3,000). A letter whose ack is lost would be replayed twice.
+        await asyncio.sleep(_ACKS)
+        await self._subscription.close()
+        with contextlib.suppress(BrokerError, TimeoutError):
+            async with asyncio.timeout(_RETURN):
+                await self._returned()
 
     async def _returned(self) -> None:
         """The broker answers the close before the queue has taken its messages back; the next pass would miss them."""
-        while await self._link.depth(self._queue) < self._there:
+        while await self._link.depth(self._queue) < self._there:  # noqa: ASYNC110 - the broker does not tell when
             await asyncio.sleep(_STEP)
+
+    def _ack(self, delivery: Delivery) -> None:
+        assert self._subscription is not None
+        self._subscription.ack(delivery)
+        if delivery.tag > self._widened_at:
+            self._held -= 1
 
     def _take(self, delivery: Delivery) -> None:
         self._held += 1
+        self._newest = delivery.tag
         self._arrived.append(delivery)
         self._news.set()
 
@@ -92,8 +110,7 @@ class LetterPass:
         """Wait for a delivery; False when somebody else has taken what was left."""
         assert self._subscription is not None
         if self._held >= self._prefetch:
-            self._prefetch = min(self._prefetch * 2, _MAX_PREFETCH)
-            await self._subscription.widen(self._prefetch)
+            await self._widen(self._subscription)
         for _ in range(_ASKED):
             self._news.clear()
             if self._arrived or await self._told(self._subscription):
@@ -101,6 +118,17 @@ class LetterPass:
             if await self._link.depth(self._queue) == 0:
                 return False
         raise ConnectionLost(f"the broker holds letters in {self._queue!r} and does not deliver them")
+
+    async def _widen(self, subscription: Subscription) -> None:
+        """Consume on with a window twice as wide, for what is held takes all of this one."""
+        self._prefetch = min(self._prefetch * 2, _MAX_PREFETCH)
+        self._held, self._widened_at, self._late_acks = 0, self._newest, []
+        try:
+            await subscription.widen(self._prefetch)
+        finally:
+            late, self._late_acks = self._late_acks, None
+            for delivery in late:
+                self._ack(delivery)
 
     async def _told(self, subscription: Subscription) -> bool:
         """Whether a delivery came within a silence. Raises the reason when none can come any more."""
