@@ -130,6 +130,7 @@ def _is_open(job: Job[Do]) -> bool:
 
 def _done(job: Job[Do]) -> object:
     if job.attempt <= job.args.fail_attempts:
+        Ledger().write("failed", job)
         raise OSError(f"attempt {job.attempt} fails")
     result = _DEEDS[job.args.do](job)
     Ledger().write("done", job)
