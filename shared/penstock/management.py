@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from html import unescape
 from types import TracebackType
 from typing import Any, Self  # the API's JSON
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx2
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from penstock.errors import AccessRefused, BrokerError, ConfigError, ConnectionLost
 from penstock.topology.access import NOTHING, Access
@@ -161,7 +162,7 @@ class Management:
         attempts = Retrying(
             retry=retry_if_exception_type(again),
             stop=stop_after_attempt(TRIES),
-            wait=wait_exponential_jitter(initial=0.1, max=1),
+            wait=wait_random_exponential(multiplier=0.2, max=1),
             reraise=True,
         )
         try:
@@ -195,4 +196,4 @@ def _reason(answer: httpx2.Response) -> str:
     except ValueError:
         return answer.reason_phrase
     reason = found.get("reason") or found.get("error") if isinstance(found, dict) else None
-    return str(reason or answer.reason_phrase)[:300]
+    return " ".join(unescape(str(reason or answer.reason_phrase)).split())[:300]
