@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.errors import ConfigError
+from penstock.errors import BrokerError, ConfigError
 from penstock.testing.broker_files import ADVANCED, NodeFolder, free_ports
 from penstock.testing.broker_node import PrivateBroker
 from penstock.testing.broker_process import SCRIPTS_VARIABLE, Installation
@@ -44,6 +44,11 @@ def test_where_no_node_runs_status_exits_3_and_stop_is_content(tmp_path: Path) -
     assert (stop.code, stop.err) == (0, "")
 
 
+def test_tools_are_refused_where_no_node_runs(tmp_path: Path) -> None:
+    with pytest.raises(BrokerError, match="no RabbitMQ node runs"):
+        PrivateBroker(tmp_path).ctl("status")
+
+
 def test_stop_ends_nothing_when_the_recorded_pid_belongs_to_another(
     tmp_path: Path, stranger: subprocess.Popen[bytes]
 ) -> None:
@@ -59,7 +64,7 @@ def test_stop_ends_nothing_when_the_recorded_pid_belongs_to_another(
 
 def test_a_damaged_state_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"state\.json is damaged"):
+    with pytest.raises(ConfigError, match=r"state\.json cannot be read"):
         PrivateBroker(tmp_path).status()
 
 

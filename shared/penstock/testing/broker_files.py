@@ -49,6 +49,7 @@ class Ports:
     management: int
     prometheus: int
     distribution: int
+    epmd: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class NodeFolder:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError(f"{self._state} is damaged ({error}); delete the folder to start afresh") from error
+            raise ConfigError(f"{self._state} cannot be read ({error}); delete the folder to start afresh") from error
 
     def save(self, state: NodeState) -> None:
         """Write *state* down, at once or not at all."""
@@ -102,7 +103,7 @@ class NodeFolder:
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write(self.password_file, secrets.token_urlsafe(18))
         _write(self.path / ".erlang.cookie", secrets.token_hex(16), mode=0o400)
-        state = NodeState(f"penstock-{secrets.token_hex(4)}@localhost", Ports(*free_ports(4)), root)
+        state = NodeState(f"penstock-{secrets.token_hex(4)}@localhost", Ports(*free_ports(5)), root)
         self.save(state)
         return state
 

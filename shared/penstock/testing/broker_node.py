@@ -69,8 +69,8 @@ class PrivateBroker:
     """One RabbitMQ node in *directory*, started and stopped at will; data, ports and password outlive it there.
 
     *version* is ``"host"`` for the installed RabbitMQ or the path of a Debian tree that holds another (root only).
-    Everything listens on the loopback address, and the epmd is the node's own. Unless *detached*, the node stops when the thread that started
-    it ends. Any number of objects and processes may name the same folder; only one node runs in it.
+    Everything listens on the loopback address, the node's own epmd too. Unless *detached*, the node stops when the
+    thread that started it ends. Any number of objects and processes may name the same folder; one node runs in it.
 
     *directory* is the node's working directory, and all that a node out of a Debian tree sees of this machine: files
     that *extra_conf* speaks of, such as certificates, are put there and named by their bare names.
@@ -130,9 +130,9 @@ class PrivateBroker:
     def ctl(self, *arguments: str, program: str = "rabbitmqctl") -> str:
         """Run rabbitmqctl (or another of RabbitMQ's tools) on the node and return what it says.
 
-        Raises ``BrokerError`` with the tool's own words when it fails or takes more than 30 s.
+        Raises ``BrokerError`` when no node runs, and with the tool's own words when it fails or takes more than 30 s.
         """
-        state = self._known()
+        state = self._running()
         installation = _installation_of(state)
         command = [*installation.tool(program, self._folder.path), *arguments]
         settings = tool_environment(state, installation.seen(self._folder.path))
@@ -233,10 +233,11 @@ class PrivateBroker:
         if self._process is not None and self._process.poll() is not None:
             self._process = None
 
-    def _known(self) -> NodeState:
+    def _running(self) -> NodeState:
+        # The tools of 4.x start an epmd where they find none and leave it behind: call them only while there is one.
         state = self._folder.load()
-        if state is None:
-            raise BrokerError(f"there is no RabbitMQ node in {self._folder.path}")
+        if state is None or self.status() is None:
+            raise BrokerError(f"no RabbitMQ node runs in {self._folder.path}")
         return state
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.errors import BrokerError, ConfigError
-from penstock.testing.broker_files import LOOPBACK, NodeState, free_ports
+from penstock.testing.broker_files import LOOPBACK, NodeState
 
 #: Names the folder of RabbitMQ's own scripts where it is not the one of Debian, Ubuntu and the RPM packages.
 SCRIPTS_VARIABLE = "PENSTOCK_RABBITMQ_BIN"
@@ -23,9 +23,9 @@ mount --bind "$1" "$2/srv" && mount -t proc proc "$2/proc" && mount --rbind /dev
 root=$2; shift 2; exec chroot "$root" env --chdir=/srv "$@"
 """
 
-# RabbitMQ refuses to start without an epmd, the daemon by which Erlang nodes find each other, and one that Erlang starts
-# by itself is shared by all nodes of the machine and outlives them. This one is a child of the node and ends with it.
-_WITH_EPMD = 'setpriv --pdeathsig KILL epmd -address 127.0.0.1 & exec "$0" "$@"'
+# RabbitMQ does not start without an epmd, the daemon by which Erlang nodes find each other. One that Erlang starts by
+# itself is shared by all nodes of the machine and outlives them; this one is a child of the node and ends with it.
+_WITH_EPMD = 'setpriv --pdeathsig KILL epmd & exec "$0" "$@"'
 
 _GREETING = b"AMQP\x00\x00\x09\x01"
 
@@ -84,6 +84,8 @@ def environment(state: NodeState, folder: Path) -> dict[str, str]:
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": str(folder),
         "LANG": "C.UTF-8",
+        "ERL_EPMD_PORT": str(state.ports.epmd),
+        "ERL_EPMD_ADDRESS": LOOPBACK,
         "ERL_CRASH_DUMP_SECONDS": "0",
         "RABBITMQ_NODENAME": state.node,
         "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
@@ -102,19 +104,16 @@ def environment(state: NodeState, folder: Path) -> dict[str, str]:
 
 def server_environment(state: NodeState, folder: Path) -> dict[str, str]:
     """The environment of the server: it becomes the Erlang machine itself instead of a shell that waits for one."""
-    [epmd] = free_ports(1)
     return environment(state, folder) | {
         "ERL_FLAGS": "-start_epmd false",
-        "ERL_EPMD_PORT": str(epmd),
         "RABBITMQ_ALLOW_INPUT": "1",
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
     }
 
 
 def tool_environment(state: NodeState, folder: Path) -> dict[str, str]:
-    """The environment of rabbitmqctl and its like: they call the node's port, ask no epmd and listen on nothing."""
-    flags = f"-start_epmd false -erl_epmd_port {state.ports.distribution} -dist_listen false"
-    return environment(state, folder) | {"ERL_FLAGS": flags}
+    """The environment of rabbitmqctl and its like: they call the node and listen on nothing themselves."""
+    return environment(state, folder) | {"ERL_FLAGS": "-start_epmd false -dist_listen false"}
 
 
 def tied_to_parent(command: Sequence[str]) -> list[str]:
