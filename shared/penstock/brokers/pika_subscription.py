@@ -110,8 +110,9 @@ class PikaSubscription(ContentSink):
 
     async def _cancel(self) -> None:
         tag, self._tag = self._tag, ""
+        self._send_acks()
+        self._recent = 0  # the queue itself answers a cancel, after everything that was sent before
         await self._channel.call("basic.cancel", partial(self._channel.pika.basic_cancel, tag))
-        self._recent = 0  # the queue answers a cancel, so it has had everything before it
 
     def _take(self, delivery: Delivery) -> bool:
         if self._outstanding.get(delivery.tag) is not delivery:
