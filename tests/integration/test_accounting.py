@@ -27,8 +27,8 @@ IN_FLIGHT = 32
 #: What a worker of four slots holds at most.
 PREFETCH = 7
 
-#: Seconds in which a job that has run is surely settled, or is told to a worker whose broker is gone.
-_SETTLED = 2.0
+#: Seconds in which an ack surely reaches the broker, and in which a worker surely notices that the broker is gone.
+_ACKED, _NOTICED = 0.5, 2.0
 
 _A_MINUTE = timedelta(minutes=1)
 
@@ -59,11 +59,14 @@ class Run:
 
     def explained(self, job: str, runs: list[Effect]) -> bool:
         """Whether a kill struck while *job* was being published, or was run and not yet settled."""
-        return any(self.published[job] <= kill.at <= self.confirmed[job] for kill in self.kills if not kill.pid) or any(
-            kill.pid in (0, run.pid) and -_SETTLED <= run.at - kill.at <= _SETTLED
-            for kill in self.kills
-            for run in runs
-        )
+        return any(self._struck(kill, job, runs) for kill in self.kills)
+
+    def _struck(self, kill: Kill, job: str, runs: list[Effect]) -> bool:
+        if kill.pid:
+            struck = [run for run in runs if run.pid == kill.pid and abs(run.at - kill.at) <= _ACKED]
+            return len(struck) == 1  # what a process has done twice is not the doing of its end
+        publishing = self.published[job] <= kill.at <= self.confirmed[job]
+        return publishing or any(abs(run.at - kill.at) <= _NOTICED for run in runs)
 
 
 def _job(number: int) -> tuple[str, Do | bytes]:

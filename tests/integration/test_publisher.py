@@ -402,17 +402,32 @@ async def test_no_thread_waits_for_ever_when_another_closes_the_publisher(url: s
             if stop.is_set():
                 return number
             with suppress(ConnectionLost, PublishManyError):
-                publisher.publish_many([EMAIL.new({}, id=f"{name}-{number}-{n}") for n in range(20)])
-                publisher.publish(EMAIL, ARGS, id=f"{name}-{number}")
+                if name % 2:
+                    publisher.publish_many([EMAIL.new({}, id=f"{name}-{number}-{n}") for n in range(20)])
+                else:
+                    publisher.publish(EMAIL, ARGS, id=f"{name}-{number}")
         return 0
 
-    with ThreadPoolExecutor(6) as threads:
-        streams = [threads.submit(stream, name) for name in range(6)]
-        for _ in range(10):
+    with ThreadPoolExecutor(8) as threads:
+        streams = [threads.submit(stream, name) for name in range(8)]
+        for _ in range(40):
             await asyncio.to_thread(publisher.close)
         stop.set()
         done = await asyncio.wait_for(asyncio.gather(*map(asyncio.wrap_future, streams)), 20)
-    assert len(done) == 6
+    assert len(done) == 8
+    publisher.close()
+
+
+async def test_a_publish_many_that_is_overtaken_by_a_close_says_so(url: str) -> None:
+    publisher = Publisher(url)
+
+    def jobs() -> Iterator[NewJob[dict[str, Any]]]:
+        yield from (EMAIL.new({}) for _ in range(600))
+        publisher.close()
+        yield EMAIL.new({})
+
+    with pytest.raises(ConnectionLost, match="closed by another thread"):
+        await asyncio.to_thread(publisher.publish_many, jobs())
     publisher.close()
 
 
