@@ -5,27 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, TypeVar  # letters as JSON
+from datetime import timedelta
+from functools import partial
+from typing import Annotated, Any, TypeVar  # coroutines of any kind
 
 import orjson
 import typer
 
 from penstock import logs
+from penstock.cli.letter_view import plain, row, show_rows, story
 from penstock.cli.values import span
 from penstock.connect import broker_for
-from penstock.dead_letters import DeadLetters
-from penstock.errors import TopologyMismatch, UsageError
+from penstock.dead_letters import DeadLetters, ReplayResult
+from penstock.errors import PublishError, UsageError
 from penstock.event_log import EventLog
 from penstock.letters import DeadLetter, Filter
-from penstock.printable import printable, shortened
+from penstock.printable import printable
 from penstock.settings import LogLevel, Settings
 from penstock.topology.names import UNROUTED, dead_queue
 from penstock.topology.reading import read_spec
 
 T = TypeVar("T")
-
-_MAX_BODY_SHOWN = 4000
 
 _EXAMPLES = """
 \b
@@ -72,13 +72,12 @@ def list_command(
 ) -> None:
     """List dead letters, the oldest of each queue first."""
     where = Filter(kind, reason, error_type, older_than, id)
-    letters = _on_broker(lambda dead, settings: _found(dead, _queues(queue, settings), where, limit))
     if as_json:
-        typer.echo(orjson.dumps([_plain(letter) for letter in letters]).decode())
+        typer.echo(_dumps(_look(queue, where, limit, plain)))
         return
-    for letter in letters:
-        typer.echo(_line(letter))
-    typer.echo(f"{len(letters)} dead letters")
+    rows = _look(queue, where, limit, row)
+    show_rows(rows)
+    typer.echo(f"{len(rows)} dead letters")
 
 
 @app.command("show")
@@ -88,14 +87,10 @@ def show_command(
     as_json: AsJson = False,
 ) -> None:
     """Show everything a dead letter tells: arguments, error, traceback, history, headers."""
-    letters = _on_broker(lambda dead, settings: _found(dead, _queues(queue, settings), Filter(id=id), None))
-    if not letters:
+    found = _look(queue, Filter(id=id), None, partial(plain, whole=True) if as_json else story)
+    if not found:
         raise UsageError(f"no dead letter with the id {id!r}; see penstock dead list")
-    if as_json:
-        typer.echo(orjson.dumps([_plain(letter, whole=True) for letter in letters]).decode())
-        return
-    for letter in letters:
-        typer.echo(_story(letter))
+    typer.echo(_dumps(found) if as_json else "\n".join(map(str, found)))
 
 
 @app.command("replay")
@@ -119,26 +114,18 @@ def replay_command(
         _would("replay", where, queue, limit, as_json)
         return
 
-    async def replay(dead: DeadLetters, settings: Settings) -> tuple[int, list[tuple[str, str]], list[str]]:
-        replayed, failed, stopped = 0, list[tuple[str, str]](), list[str]()
+    async def replay(dead: DeadLetters, settings: Settings) -> ReplayResult:
+        total = ReplayResult()
         for name in _queues(queue, settings):
             result = await dead.replay(name, where, limit=limit, rate=rate)
-            replayed += result.replayed
-            failed += result.failed
-            stopped += [] if result.stopped is None else [f"{name}: {result.stopped}"]
-        return replayed, failed, stopped
+            total.replayed += result.replayed
+            total.failed += result.failed
+            total.stopped = result.stopped
+            if total.stopped is not None:
+                break
+        return total
 
-    replayed, failed, stopped = _on_broker(replay)
-    if as_json:
-        typer.echo(orjson.dumps({"replayed": replayed, "failed": failed, "stopped": stopped}).decode())
-    else:
-        typer.echo(f"{replayed} replayed, {len(failed)} stayed")
-        for job_id, why in failed:
-            typer.echo(f"  {printable(job_id)}: {printable(why)}")
-        for why in stopped:
-            typer.echo(f"stopped early: {printable(why)}", err=True)
-    if failed or stopped:
-        raise typer.Exit(7)
+    _report(_on_broker(replay), as_json)
 
 
 @app.command("purge")
@@ -166,17 +153,48 @@ def purge_command(
         return sum([await dead.purge(name, where, limit=limit) for name in _queues(queue, settings)])
 
     purged = _on_broker(purge)
-    typer.echo(orjson.dumps({"purged": purged}).decode() if as_json else f"{purged} thrown away")
+    typer.echo(_dumps({"purged": purged}) if as_json else f"{purged} thrown away")
+
+
+def _report(result: ReplayResult, as_json: bool) -> None:
+    """Say what a replay did. Raises what stopped it, and ends with code 7 when letters stayed for a fault of theirs."""
+    if as_json:
+        stopped = None if result.stopped is None else str(result.stopped)
+        typer.echo(_dumps({"replayed": result.replayed, "failed": result.failed, "stopped": stopped}))
+    else:
+        typer.echo(f"{result.replayed} replayed, {len(result.failed)} stayed")
+        for job_id, why in result.failed:
+            typer.echo(f"  {printable(job_id)}: {printable(why)}")
+    if result.stopped is not None:
+        raise result.stopped
+    if result.failed:
+        raise typer.Exit(PublishError.exit_code)
 
 
 def _would(verb: str, where: Filter, queue: str | None, limit: int | None, as_json: bool) -> None:
-    letters = _on_broker(lambda dead, settings: _found(dead, _queues(queue, settings), where, limit))
     if as_json:
-        typer.echo(orjson.dumps({f"would_{verb}": [letter.id for letter in letters]}).decode())
+        typer.echo(_dumps({f"would_{verb}": _look(queue, where, limit, lambda letter: letter.id)}))
         return
-    for letter in letters:
-        typer.echo(_line(letter))
-    typer.echo(f"would {verb} {len(letters)} dead letters; nothing was done")
+    rows = _look(queue, where, limit, row)
+    show_rows(rows)
+    typer.echo(f"would {verb} {len(rows)} dead letters; nothing was done")
+
+
+def _look(queue: str | None, where: Filter, limit: int | None, view: Callable[[DeadLetter], T]) -> list[T]:
+    """*view* of every letter that is meant; the letters themselves, bodies and all, are not kept."""
+
+    async def look(dead: DeadLetters, settings: Settings) -> list[T]:
+        seen: list[T] = []
+        for name in _queues(queue, settings):
+            async with aclosing(dead.look(name, where, limit=limit)) as letters:
+                seen += [view(letter) async for letter in letters]
+        return seen
+
+    return _on_broker(look)
+
+
+def _dumps(value: object) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _on_broker(work: Callable[[DeadLetters, Settings], Coroutine[Any, Any, T]]) -> T:
@@ -206,77 +224,3 @@ def _queues(queue: str | None, settings: Settings) -> Sequence[str]:
     if queue in ("unrouted", UNROUTED):
         return [UNROUTED]
     return [dead_queue(queue.removeprefix("jobs.").removesuffix(".dead"))]
-
-
-async def _found(dead: DeadLetters, queues: Sequence[str], where: Filter, limit: int | None) -> list[DeadLetter]:
-    letters: list[DeadLetter] = []
-    for queue in queues:
-        try:
-            async with aclosing(dead.look(queue, where, limit=limit)) as found:
-                letters += [letter async for letter in found]
-        except TopologyMismatch as error:
-            raise TopologyMismatch(f"{error}; is the queue's name right, and the topology applied?") from error
-    return letters
-
-
-def _line(letter: DeadLetter) -> str:
-    error = f"{letter.error_type}: {letter.error}" if letter.error_type else letter.error
-    when = _instant(letter.died) or "-"
-    words = f"{when}  {letter.queue}  {letter.kind or '-'}  {letter.id or '-'}  {letter.reason or '-'}  {error}"
-    return shortened(printable(words), 240)
-
-
-def _story(letter: DeadLetter) -> str:
-    facts = {
-        "id": letter.id,
-        "kind": letter.kind,
-        "queue": letter.queue,
-        "reason": letter.reason,
-        "error": f"{letter.error_type}: {letter.error}" if letter.error_type else letter.error,
-        "died": _instant(letter.died),
-        "published": _instant(letter.published),
-        "attempt": str(letter.attempt),
-        "copy": str(letter.copy),
-        "worker": letter.worker,
-    }
-    lines = [f"{name:<10} {printable(value)}" for name, value in facts.items() if value]
-    lines += [f"history    {printable(line)}" for line in letter.history]
-    lines += ["", "arguments", *(f"  {printable(line)}" for line in _body(letter).splitlines())]
-    if letter.traceback:
-        lines += ["", "traceback", *(f"  {printable(line)}" for line in letter.traceback.splitlines())]
-    return "\n".join([*lines, ""])
-
-
-def _body(letter: DeadLetter) -> str:
-    """The arguments, indented where they are JSON; otherwise the first bytes, made harmless."""
-    body = letter.message.body
-    if len(body) <= _MAX_BODY_SHOWN:
-        try:
-            return orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode()
-        except orjson.JSONDecodeError:
-            pass
-    text = body[:_MAX_BODY_SHOWN].decode("utf-8", "backslashreplace")
-    more = len(body) - _MAX_BODY_SHOWN
-    return text + (f" … and {more} bytes more" if more > 0 else "")
-
-
-def _plain(letter: DeadLetter, *, whole: bool = False) -> dict[str, Any]:
-    names = ("queue", "id", "kind", "reason", "error_type", "error", "attempt", "copy", "worker")
-    plain: dict[str, Any] = {name: getattr(letter, name) for name in names}
-    plain |= {"died": _instant(letter.died), "published": _instant(letter.published)}
-    if whole:
-        headers = {
-            name: value if isinstance(value, str | int) else repr(value)
-            for name, value in letter.message.headers.items()
-        }
-        plain |= {
-            "traceback": letter.traceback,
-            "history": letter.history,
-            "arguments": _body(letter),
-            "headers": headers,
-        }
-    return plain
-
-
-def _instant(ms: int | None) -> str | None:
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
