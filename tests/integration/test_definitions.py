@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,18 +25,25 @@ from tests.support.brokers import installation
 from tests.support.commands import Finished, penstock
 from tests.support.inbox import PATIENCE
 
-REPO = Path(__file__).parents[2]
-FILE = REPO / "rabbitmq" / "topology.yaml"
+OURS = Path(__file__).parents[2] / "rabbitmq"
+FILE = OURS / "topology.yaml"
 SPEC = read_spec(FILE)
 
 
 @pytest.fixture(scope="module")
 def booted(broker_version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerInfo]:
-    """A blank broker that booted from the definitions for its version; it has one administrator besides."""
+    """A blank broker that booted from our own files, definitions for its version; it has one administrator besides."""
     folder = tmp_path_factory.mktemp("booted")
-    text = dumps(definitions(SPEC, broker_version))
-    (folder / "definitions.json").write_text(text)
-    node = PrivateBroker(folder, installation(broker_version), extra_conf="load_definitions = definitions.json\n")
+    (folder / "definitions.json").write_text(dumps(definitions(SPEC, broker_version)))
+    # The node's working directory is its folder, also where a tree has another name for it.
+    configuration = (OURS / "rabbitmq.conf").read_text().replace("/etc/rabbitmq/definitions.json", "definitions.json")
+    node = PrivateBroker(
+        folder,
+        installation(broker_version),
+        extra_conf=configuration,
+        advanced=(OURS / "advanced.config").read_text(),
+        plugins=re.findall(r"\w+", (OURS / "enabled_plugins").read_text()),
+    )
     try:
         info = node.start()
         node.ctl("add_user", info.user, info.password)
@@ -90,7 +98,7 @@ def test_a_broker_booted_from_the_export_is_as_planned(booted: BrokerInfo) -> No
 
 def test_for_the_current_series_the_export_is_the_committed_file(booted: BrokerInfo) -> None:
     exported = (booted.folder / "definitions.json").read_text()
-    committed = (REPO / "rabbitmq" / "definitions.json").read_text()
+    committed = (OURS / "definitions.json").read_text()
     assert (exported == committed) is not booted.version.startswith("3.")
 
 
