@@ -23,15 +23,6 @@ def duration(text: str) -> timedelta:
     return _sum(parts, text)
 
 
-def in_words(span: timedelta) -> str:
-    """*span* in its largest sensible unit, rounded down: ``45s``, ``12m``, ``3h``, ``9d``."""
-    seconds = max(0, int(span.total_seconds()))
-    for unit, size, from_size in (("d", 86_400, 172_800), ("h", 3_600, 7_200), ("m", 60, 120)):
-        if seconds >= from_size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
-
-
 def _sum(parts: list[tuple[str, str]], text: str) -> timedelta:
     try:
         return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
