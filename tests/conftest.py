@@ -1,5 +1,11 @@
-"""What every test may ask for by name."""
+"""What every test may ask for by name, and how properties are tried."""
+
+from hypothesis import settings
 
 from tests.support.brokers import broker, broker_version, own_broker, vhost, vhost_url
 
 __all__ = ["broker", "broker_version", "own_broker", "vhost", "vhost_url"]
+
+# A machine under load is slow, not wrong: no deadline per example.
+settings.register_profile("penstock", deadline=None)
+settings.load_profile("penstock")
