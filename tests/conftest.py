@@ -2,8 +2,6 @@
 
 from hypothesis import settings
 
-from hypothesis import settings
-
 from tests.support.brokers import broker, broker_version, own_broker, vhost, vhost_url
 
 __all__ = ["broker", "broker_version", "own_broker", "vhost", "vhost_url"]
@@ -11,7 +9,3 @@ __all__ = ["broker", "broker_version", "own_broker", "vhost", "vhost_url"]
 # A machine under load is slow, not wrong: no deadline per example.
 settings.register_profile("penstock", deadline=None)
 settings.load_profile("penstock")
-
-# No test is timed: a busy machine would fail it.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
