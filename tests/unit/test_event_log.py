@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import logging
 import sys
@@ -19,6 +18,7 @@ from penstock.event_log import EventLog, subscribe
 from penstock.events import ConnectFailed, ConsumingStarted, JobFinished, LinkOpened
 from penstock.outcome import Outcome
 from penstock.settings import Settings
+from tests.support.waiting import eventually
 
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -100,10 +100,7 @@ async def test_what_was_done_is_summed_up_once_a_period(lines: Lines) -> None:
     log = EventLog(every=0.05)
     for _ in range(3):
         log(finished(Done()))
-    async with asyncio.timeout(5):
-        while not lines():
-            await asyncio.sleep(0.01)
-    [line] = lines()
+    [line] = await eventually(lines)
     assert (line["event"], line["done"], line["run_s"]) == ("summary", 3, 0.038)
     log.close()
     assert len(lines()) == 1, "nothing happened since"
