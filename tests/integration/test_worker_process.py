@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import Counter
 from dataclasses import asdict
@@ -151,6 +152,7 @@ async def test_a_child_does_not_outlive_a_killed_worker(url: str, tmp_path: Path
         [child] = _children_of(worker.pid)
         await worker.kill()
         await eventually(lambda: not Path(f"/proc/{child}").exists())
+    os.kill(int(pid_file.read_text()), signal.SIGKILL)  # what the job itself started knows of no worker
 
 
 def _children_of(pid: int) -> list[int]:

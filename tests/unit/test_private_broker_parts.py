@@ -12,7 +12,7 @@ import pytest
 from penstock.errors import BrokerError, ConfigError
 from penstock.testing.broker_files import ADVANCED, NodeFolder, free_ports
 from penstock.testing.broker_node import PrivateBroker
-from penstock.testing.broker_process import SCRIPTS_VARIABLE, Installation
+from penstock.testing.broker_process import SCRIPTS_VARIABLE, Installation, tied_to_parent
 from tests.support.commands import penstock
 
 
@@ -86,3 +86,10 @@ def test_free_ports_differ_and_stay_below_those_of_outgoing_connections() -> Non
     ports = free_ports(20)
     assert len(set(ports)) == 20
     assert max(ports) < first
+
+
+def test_what_is_tied_to_this_process_runs_but_not_when_its_parent_is_gone_already() -> None:
+    tied = tied_to_parent(["echo", "runs"])
+    assert subprocess.run(tied, capture_output=True, timeout=10, check=False).stdout == b"runs\n"
+    adopted = ["sh", "-c", '"$@"; exit', "sh", *tied]
+    assert subprocess.run(adopted, capture_output=True, timeout=10, check=False).stdout == b""

@@ -27,6 +27,9 @@ root=$2; shift 2; exec chroot "$root" env --chdir=/srv "$@"
 # itself is shared by all nodes of the machine and outlives them; this one is a child of the node and ends with it.
 _WITH_EPMD = 'setpriv --pdeathsig KILL epmd & exec "$0" "$@"'
 
+# A parent that ended before the kernel was told of the tie is one whose end the kernel never tells.
+_IF_NOT_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"'
+
 _GREETING = b"AMQP\x00\x00\x09\x01"
 
 
@@ -117,8 +120,8 @@ def tool_environment(state: NodeState, folder: Path) -> dict[str, str]:
 
 
 def tied_to_parent(command: Sequence[str]) -> list[str]:
-    """*command*, told by the kernel to stop when the thread that starts it ends."""
-    return ["setpriv", "--pdeathsig", "TERM", *command]
+    """*command*, told by the kernel to stop when the thread of this process that starts it ends."""
+    return ["setpriv", "--pdeathsig", "TERM", "sh", "-c", _IF_NOT_ORPHANED, str(os.getpid()), *command]
 
 
 def is_node(pid: int, node: str) -> bool:
