@@ -53,9 +53,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command("plan")
 def plan_command(file: File = None, as_json: AsJson = False) -> None:
-    """Show what differs on the broker, in words; exit code 6 when anything does.
+    """Show what differs on the broker, in words.
 
-    + can be created by apply, ! cannot be changed in place or endangers jobs, ? is for you to know.
+    Exit code 6 when anything differs. + can be created by apply, ! cannot be changed in place or endangers jobs, ? is for you to know.
     """
     settings = Settings.load(topology=file)
     spec = read_spec(settings.topology)
@@ -92,7 +92,10 @@ def export_command(
         Path | None, typer.Option("--output", metavar="FILE", help="Write there, not to the screen.")
     ] = None,
 ) -> None:
-    """Write definitions.json, which a broker imports at its first boot; its users have no passwords yet."""
+    """Write definitions.json for a broker.
+
+    It is imported at the first boot; its users have no passwords yet.
+    """
     text = dumps(definitions(read_spec(Settings.load(topology=file).topology), version))
     if output is None:
         typer.echo(text, nl=False)
@@ -110,7 +113,10 @@ def users_command(
     ],
     file: File = None,
 ) -> None:
-    """Create users with their permissions, and set their passwords from files named by user. Takes an administrator."""
+    """Create users and set their passwords.
+
+    They get their permissions, and the passwords that files named by user hold. Takes an administrator.
+    """
     settings = Settings.load(topology=file)
     spec = read_spec(settings.topology)
     passwords = read_passwords(passwords_from, [user.name for user in spec.users])
