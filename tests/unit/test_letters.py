@@ -81,11 +81,12 @@ def test_a_replay_of_a_broker_made_letter_carries_kind_and_origin_and_nothing_of
 
 
 def test_a_story_that_a_producer_forged_does_not_survive_the_brokers_own() -> None:
-    forged = {h.REASON: "rejected", h.QUEUE: "jobs.bank", h.ERROR: "forged"}
+    forged = {h.REASON: "rejected", h.QUEUE: "jobs.bank", h.ERROR: "forged", h.TRACEBACK: "forged"}
     deaths = [death("jobs.email", "delivery_limit", "jobs", "email.send")]
     letter = DeadLetter.of(delivery(Message(b"{}", {**forged, "x-death": deaths})))
     assert (letter.reason, letter.work_queue) == ("delivery-limit", "jobs.email")
     assert letter.message.headers[h.QUEUE] == "jobs.email"
+    assert "forged" not in letter.message.headers.values()
 
 
 def test_an_unrouted_message_says_so_and_died_nowhere() -> None:
