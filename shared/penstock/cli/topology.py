@@ -55,7 +55,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def plan_command(file: File = None, as_json: AsJson = False) -> None:
     """Show what differs on the broker, in words.
 
-    Exit code 6 when anything differs. + can be created by apply, ! cannot be changed in place or endangers jobs, ? is for you to know.
+    Exit code 6 when anything differs. + can be created by apply, ! cannot be changed in place or endangers jobs,
+    ? is for you to know.
     """
     settings = Settings.load(topology=file)
     spec = read_spec(settings.topology)
