@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -75,8 +74,8 @@ class Packer:
         return Outgoing(message, exchange, key, Receipt(job_id, kind))
 
 
-#: Position, job, the answer to come, the outlet it was sent through, deadline (loop time), start (perf_counter).
-_Flight = tuple[int, Outgoing, "asyncio.Future[None]", Outlet, float, float]
+#: Position, job, the answer to come, the outlet it was sent through, loop time of the start.
+_Flight = tuple[int, Outgoing, "asyncio.Future[None]", Outlet, float]
 
 
 class Publishing:
@@ -88,7 +87,7 @@ class Publishing:
 
     async def send(self, outgoing: Outgoing, deadline: float) -> Receipt:
         """Publish and wait for the confirm until loop time *deadline*. Raises ``BrokerError`` as ``Sender.send``."""
-        started = time.perf_counter()
+        started = asyncio.get_running_loop().time()
         try:
             await self._sender.send(outgoing.message, outgoing.exchange, outgoing.key, deadline)
         except BrokerError as error:
@@ -104,36 +103,42 @@ class Publishing:
         """
         results: list[PenstockError | None] = []
         flying: deque[_Flight] = deque()
-        loop = asyncio.get_running_loop()
+        clock, sender = asyncio.get_running_loop().time, self._sender
+        patience = sender.patience(seconds)
         for position, item in enumerate(outgoing):
             if len(flying) >= WINDOW:
-                await self._land(flying, results)
-            deadline = loop.time() + seconds
+                await self._land(flying, results, seconds)
+            now = clock()
             results.append(None)
-            outlet = self._sender.ready
+            outlet = sender.ready
             if outlet is None:
-                results[position] = await self._alone(item, deadline)
+                results[position] = await self._alone(item, now + seconds)
                 continue
-            started = time.perf_counter()
-            future = outlet.publish(item.message, item.exchange, item.key, self._sender.try_until(deadline))
-            flying.append((position, item, future, outlet, deadline, started))
+            future = outlet.publish(item.message, item.exchange, item.key, now + patience)
+            flying.append((position, item, future, outlet, now))
         while flying:
-            await self._land(flying, results)
+            await self._land(flying, results, seconds)
         return results
 
-    async def _land(self, flying: deque[_Flight], results: list[PenstockError | None]) -> None:
-        """Wait for the oldest publish in flight; one of unknown outcome is sent again with the same id."""
-        position, item, future, outlet, deadline, started = flying.popleft()
-        try:
-            await future
-            self._report(item, "confirmed", started)
-        except (Unconfirmed, ConnectionLost) as error:
-            if isinstance(error, Unconfirmed):
-                self._sender.renew(outlet)
-            results[position] = await self._alone(item, deadline, error)
-        except BrokerError as error:
-            results[position] = error
-            self._report(item, type(error).__name__.lower(), started)
+    async def _land(self, flying: deque[_Flight], results: list[PenstockError | None], seconds: float) -> None:
+        """Wait for the oldest publish in flight, and take every further one that has its answer by then.
+
+        One of unknown outcome is sent again with the same id.
+        """
+        while True:
+            position, item, future, outlet, started = flying.popleft()
+            try:
+                await future
+                self._report(item, "confirmed", started)
+            except (Unconfirmed, ConnectionLost) as error:
+                if isinstance(error, Unconfirmed):
+                    self._sender.renew(outlet)
+                results[position] = await self._alone(item, started + seconds, error)
+            except BrokerError as error:
+                results[position] = error
+                self._report(item, type(error).__name__.lower(), started)
+            if not flying or not flying[0][2].done():
+                return
 
     async def _alone(self, item: Outgoing, deadline: float, known: BrokerError | None = None) -> BrokerError | None:
         if known is not None and asyncio.get_running_loop().time() >= deadline:
@@ -146,7 +151,8 @@ class Publishing:
 
     def _report(self, outgoing: Outgoing, result: str, started: float) -> None:
         if self._events.watched:
-            self._events.emit(Published(outgoing.receipt.kind, result, time.perf_counter() - started))
+            seconds = asyncio.get_running_loop().time() - started
+            self._events.emit(Published(outgoing.receipt.kind, result, seconds))
 
 
 def _delayed(kind: str, options: NewJob[Any], now_ms: int) -> tuple[str, str]:

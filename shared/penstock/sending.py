@@ -98,7 +98,12 @@ class Sender:
     def try_until(deadline: float) -> float:
         """Until when one try of a message that may take until *deadline* waits for its answer (loop times)."""
         now = asyncio.get_running_loop().time()
-        return now + min((deadline - now) * _SHARE, _LONGEST_TRY) if deadline - now > 1.0 else deadline
+        return now + Sender.patience(deadline - now)
+
+    @staticmethod
+    def patience(seconds: float) -> float:
+        """How long one try of a message that may take *seconds* waits for its answer."""
+        return min(seconds * _SHARE, _LONGEST_TRY) if seconds > 1.0 else seconds
 
     @staticmethod
     async def _within(opening: Awaitable[Outlet], deadline: float) -> Outlet:
