@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from penstock import AsyncPublisher
 from tests.integration.conftest import Fragile
@@ -22,10 +23,12 @@ from tests.support.processes import WorkerProcess
 from tests.support.waiting import eventually
 from tests.support.working import empty, foreign, take_all
 
+pytestmark = pytest.mark.timeout(150)
+
 JOBS = 3000
 IN_FLIGHT = 32
-#: What a worker of four slots holds at most.
-PREFETCH = 7
+#: More than a worker of four slots ever holds of jobs that take 4 ms.
+PREFETCH = 32
 
 #: Seconds in which an ack surely reaches the broker, and in which a worker surely notices that the broker is gone.
 _ACKED, _NOTICED = 0.5, 2.0
@@ -35,10 +38,11 @@ _A_MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class Kill:
-    """When something was killed: a worker by its pid, or the broker (0)."""
+    """When something was killed, from the decision to its end: a worker by its pid, or the broker (0)."""
 
-    at: float
     pid: int
+    begun: float
+    ended: float
 
 
 @dataclass
@@ -63,10 +67,16 @@ class Run:
 
     def _struck(self, kill: Kill, job: str, runs: list[Effect]) -> bool:
         if kill.pid:
-            struck = [run for run in runs if run.pid == kill.pid and abs(run.at - kill.at) <= _ACKED]
+            struck = [run for run in runs if run.pid == kill.pid and run.at >= kill.begun - _ACKED]
             return len(struck) == 1  # what a process has done twice is not the doing of its end
-        publishing = self.published[job] <= kill.at <= self.confirmed[job]
-        return publishing or any(abs(run.at - kill.at) <= _NOTICED for run in runs)
+        publishing = self.published[job] <= kill.ended and self.confirmed[job] >= kill.begun
+        return publishing or any(kill.begun - _NOTICED <= run.at <= kill.ended + _NOTICED for run in runs)
+
+    async def kill(self, end: Callable[[], Awaitable[None]], pid: int = 0) -> None:
+        """Kill by *end*, and write it down."""
+        begun = time.monotonic()
+        await end()
+        self.kills.append(Kill(pid, begun, time.monotonic()))
 
 
 def _job(number: int) -> tuple[str, Do | bytes]:
@@ -158,8 +168,7 @@ async def test_no_job_is_lost_when_the_broker_is_killed_under_load(fragile: Frag
         publishing = asyncio.create_task(publish_all(publisher, run))
         for share in (JOBS // 3, JOBS * 2 // 3):
             await eventually(lambda share=share: len(run.confirmed) >= share, within=40)
-            run.kills.append(Kill(time.monotonic(), 0))
-            await asyncio.to_thread(fragile.kill)
+            await run.kill(lambda: asyncio.to_thread(fragile.kill))
             await asyncio.to_thread(fragile.start)
         await publishing
         await check(fragile.url, run, per_kill=IN_FLIGHT + 2 * PREFETCH)
@@ -172,8 +181,7 @@ async def test_no_job_is_lost_when_workers_are_killed_under_load(url: str, tmp_p
         publishing = asyncio.create_task(publish_all(publisher, run))
         for share, worker in zip(range(1, 7), itertools.cycle(both), strict=False):
             await eventually(lambda share=share: len(run.ledger.read("done")) >= share * JOBS // 8, within=40)
-            run.kills.append(Kill(time.monotonic(), worker.pid))
-            await worker.kill()
+            await run.kill(worker.kill, worker.pid)
             await worker.start()
         await publishing
         await check(url, run, per_kill=PREFETCH)

@@ -17,8 +17,14 @@ LOOPBACK = "127.0.0.1"
 USER = "penstock"
 PLUGINS = ("rabbitmq_management", "rabbitmq_prometheus", "rabbitmq_shovel", "rabbitmq_shovel_management")
 
-#: Without it 32 dead letters that cannot move on hold up everything behind them in a delay queue.
-ADVANCED = "[{rabbit, [{dead_letter_worker_consumer_prefetch, 1000}]}].\n"
+#: Without the first, 32 dead letters that cannot move on hold up everything behind them in a delay queue. Without the
+#: second, what fell due while the node started again waits three minutes for an answer that was never given.
+ADVANCED = """\
+[{rabbit, [
+  {dead_letter_worker_consumer_prefetch, 1000},
+  {dead_letter_worker_publisher_confirm_timeout, 15000}
+]}].
+"""
 
 # Below Linux's ephemeral ports: no outgoing connection may sit on the port of a node that is down for a moment.
 _PORTS = range(15_000, 32_000)
