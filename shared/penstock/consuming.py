@@ -177,6 +177,7 @@ class Consuming:
             self._start(source, delivery)
         else:
             self._waiting.append((source, delivery))
+            self._reserve.held(len(self._runs) + len(self._waiting))
 
     def _release(self, source: _Source, delivery: Delivery) -> None:
         if source.subscription is not None:

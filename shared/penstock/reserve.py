@@ -26,8 +26,14 @@ class Reserve:
         self._most = max(self._least, min(most, _MOST))
         self._mean = _COVER
         self._jobs = 0
+        self._pressed = False
         #: Deliveries to hold at once, the running ones included.
         self.prefetch = slots + self._least
+
+    def held(self, deliveries: int) -> None:
+        """Learn that *deliveries* are held now: only when the window was full can a wider one bring more."""
+        if deliveries >= self.prefetch:
+            self._pressed = True
 
     def ran(self, seconds: float) -> bool:
         """Learn from a job that took *seconds*; True when ``prefetch`` has changed enough to consume anew."""
@@ -36,8 +42,8 @@ class Reserve:
         if self._jobs % _LOOK_EVERY:
             return False
         wanted = min(max(self._least, int(self._slots * _COVER / max(self._mean, 1e-6))), self._most)
-        held = self.prefetch - self._slots
-        if held / _STEP < wanted < held * _STEP:
-            return False  # consuming anew costs round trips: only for a real change
+        held, pressed, self._pressed = self.prefetch - self._slots, self._pressed, False
+        if held / _STEP < wanted < held * _STEP or (wanted > held and not pressed):
+            return False  # consuming anew costs round trips: only for a real change, and where more would come
         self.prefetch = self._slots + wanted
         return wanted != held

@@ -7,6 +7,7 @@ from penstock.reserve import Reserve
 
 def _after(reserve: Reserve, seconds: float, jobs: int = 2000) -> int:
     for _ in range(jobs):
+        reserve.held(1000)
         reserve.ran(seconds)
     return reserve.prefetch
 
@@ -36,5 +37,13 @@ def test_a_bound_below_the_beginning_does_not_shrink_it() -> None:
 
 def test_it_asks_to_consume_anew_only_for_a_real_change() -> None:
     reserve = Reserve(16)
-    asked = sum(reserve.ran(0.0001) for _ in range(10_000))
+    asked = 0
+    for _ in range(10_000):
+        reserve.held(1000)
+        asked += reserve.ran(0.0001)
     assert 1 <= asked <= 10
+
+
+def test_it_does_not_grow_for_short_jobs_that_come_seldom() -> None:
+    reserve = Reserve(16)
+    assert not any(reserve.ran(0.0001) for _ in range(10_000))
