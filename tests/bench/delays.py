@@ -3,6 +3,7 @@
     python -m tests.bench.delays --messages 20000 --series 3.10 4.3 --write
 
 A hop is a level queue on the way, one per set bit of the delay. Run it on a quiet machine; 8 hops take at least 255 s.
+Short delays are measured three times, the fastest counts: what else the machine does can only slow them down.
 """
 
 from __future__ import annotations
@@ -95,12 +96,18 @@ async def run(url: str, version: str, hops: int, messages: int) -> Measured:
 
 
 def rows(series: str, wanted: Sequence[int], messages: int) -> Iterator[Measured]:
-    """Measure on private brokers of *series*: a fresh one for each row, so that none inherits another's log."""
+    """The best of each row on private brokers of *series*."""
     for hops in wanted:
-        with tempfile.TemporaryDirectory() as folder, PrivateBroker(Path(folder), installation(series)) as node:
-            measured = asyncio.run(run(node.amqp_url, node.version, hops, messages))
-            sys.stderr.write(f"{measured}, {measured.rate:.0f}/s, {measured.behind:.1f} s behind\n")
-            yield measured
+        tries = 3 if DELAYS[hops] < 60 else 1
+        yield min((once(series, hops, messages) for _ in range(tries)), key=lambda measured: measured.delivered)
+
+
+def once(series: str, hops: int, messages: int) -> Measured:
+    """One measurement on a fresh broker: none inherits another's log."""
+    with tempfile.TemporaryDirectory() as folder, PrivateBroker(Path(folder), installation(series)) as node:
+        measured = asyncio.run(run(node.amqp_url, node.version, hops, messages))
+    sys.stderr.write(f"{measured}, {measured.rate:.0f}/s, {measured.behind:.1f} s behind\n")
+    return measured
 
 
 def table(measured: Sequence[Measured]) -> str:

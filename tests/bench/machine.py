@@ -25,6 +25,7 @@ def machine() -> dict[str, str | int]:
         "memory_gb": round(int(_field("/proc/meminfo", r"MemTotal:\s*(\d+)") or 0) * 1024 / 1e9),
         "system": _field("/etc/os-release", r'PRETTY_NAME="(.*)"') or platform.system(),
         "kernel": platform.release(),
+        "load_average": round(os.getloadavg()[2], 1),
     }
 
 

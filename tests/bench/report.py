@@ -72,7 +72,9 @@ def _setting(machine: Mapping[str, Any], versions: Mapping[str, str]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
         f"Machine: {machine['processor']}, {machine['cores']} cores shared by broker and clients, "
-        f"{machine['memory_gb']} GB, {machine['system']}, kernel {machine['kernel']}.\n\nVersions: {packages}."
+        f"{machine['memory_gb']} GB, {machine['system']}, kernel {machine['kernel']}; "
+        f"load average over the last quarter of an hour {machine['load_average']} (a bench alone "
+        f"makes about 2: above that the machine had other work, and the figures say little).\n\nVersions: {packages}."
     )
 
 
