@@ -49,7 +49,7 @@ venv: .venv/.built ## Build .venv from the pins in requirements/
 pins: venv ## Pin the newest dependencies that pyproject.toml allows
 	@for extra in producer worker dev; do \
 		.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
-			--no-annotate --no-emit-index-url --no-emit-find-links $$([ $$extra = producer ] || echo --extra $$extra) \
+			--no-annotate $$([ $$extra = producer ] || echo --extra $$extra) \
 			--output-file requirements/$$extra.txt pyproject.toml || exit; \
 	done
 	@! grep -nE '://|^-' requirements/*.txt || { echo "pins must name no host"; exit 1; }

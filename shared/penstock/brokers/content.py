@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from penstock.brokers.frames import BODY, HEADER, METHOD
 from penstock.brokers.properties import body_size
 
 
-class ContentSink:
+class ContentSink(ABC):
     """Base of what takes content off a channel; a ``Sink``."""
 
     def __init__(self) -> None:
@@ -37,9 +39,10 @@ class ContentSink:
         parts.clear()
         self._on_content(self._method, self._header, body)
 
+    @abstractmethod
     def _on_method(self, payload: bytes) -> bool:
         """Take the method, or return False. One that content follows must be kept in ``_method``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _on_content(self, method: bytes, header: bytes, body: bytes) -> None:
-        raise NotImplementedError
+        """Take a whole content: the payloads of its method and header, and its body."""
