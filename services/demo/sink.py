@@ -27,7 +27,7 @@ NOT_NOW = "451 4.3.2 the mail system is down for a moment, try again later"
 NEVER = "550 5.1.1 there is no such mailbox here"
 
 
-@dataclass(slots=True)
+@dataclass  # without slots: aiosmtpd inspects its members, and Python 3.11.2 has a slot there that cannot be read
 class Sink:
     """Takes mails into *book* (a file descriptor). *outage* and *think* are in seconds."""
 
