@@ -21,6 +21,7 @@ from penstock.errors import (
     SchemaError,
     Signal,
     Snooze,
+    StoreUnavailable,
     TooLarge,
     TopologyMismatch,
     Unconfirmed,
@@ -32,8 +33,21 @@ from penstock.events import Event, Events
 from penstock.handlers import Handler, Handlers
 from penstock.job import Job, JobKind, NewJob, Receipt
 from penstock.middleware import Middleware, Next
-from penstock.outcome import Cancelled, Dead, DeadReason, Done, Expired, Failure, Outcome, Released, Retried, Snoozed
+from penstock.outcome import (
+    Cancelled,
+    Dead,
+    DeadReason,
+    Done,
+    Duplicate,
+    Expired,
+    Failure,
+    Outcome,
+    Released,
+    Retried,
+    Snoozed,
+)
 from penstock.retry import RetryPolicy
+from penstock.storing import BlockingTransaction, Transaction
 
 if TYPE_CHECKING:
     from penstock.publisher import AsyncPublisher, Publisher
@@ -47,6 +61,7 @@ _LAZY = {"AsyncPublisher": "penstock.publisher", "Publisher": "penstock.publishe
 __all__ = [
     "AccessRefused",
     "AsyncPublisher",
+    "BlockingTransaction",
     "BrokerError",
     "Cancelled",
     "ConfigError",
@@ -55,6 +70,7 @@ __all__ = [
     "DeadReason",
     "DecodeError",
     "Done",
+    "Duplicate",
     "Event",
     "Events",
     "Expired",
@@ -86,8 +102,10 @@ __all__ = [
     "Signal",
     "Snooze",
     "Snoozed",
+    "StoreUnavailable",
     "TooLarge",
     "TopologyMismatch",
+    "Transaction",
     "Unconfirmed",
     "UnknownKind",
     "Unroutable",

@@ -10,12 +10,16 @@ import signal
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 
 from penstock import factory, logs
+from penstock.claiming import Claiming, StoreTerms
 from penstock.clock import SystemClock
+from penstock.connect import store_for
 from penstock.errors import PenstockError
 from penstock.events import Events
 from penstock.execution import Execution
+from penstock.reconnecting import CONNECT_TIMEOUT
 from penstock.runners import wire
 from penstock.runners.in_process import calls
 from penstock.settings import Settings
@@ -38,30 +42,38 @@ def main() -> None:
 
 async def _serve(target: str, pipe: socket.socket) -> None:
     reader, writer = await asyncio.open_connection(sock=pipe)
-    async with factory.opened(target) as worker:
-        with ThreadPoolExecutor(1, "handler") as threads:
-            execution = _execution(worker, threads)
-            writer.write(wire.frame({"ready": True}))
-            await _loop(execution, reader, writer)
+    async with factory.opened(target) as worker, AsyncExitStack() as stack:
+        claiming = None
+        if worker.needs_store:
+            claiming = Claiming(store_for(connections=1), worker.queue, StoreTerms(), Events())
+            await stack.enter_async_context(claiming.opened(CONNECT_TIMEOUT))
+        threads = stack.enter_context(ThreadPoolExecutor(1, "handler"))
+        execution = _execution(worker, threads, claiming)
+        writer.write(wire.frame({"ready": True}))
+        await _loop(execution, claiming, reader, writer)
 
 
-async def _loop(execution: Execution, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _loop(
+    execution: Execution, claiming: Claiming | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
     """One delivery at a time. When the worker hangs up, nobody waits for the answer: end at once."""
     while True:
         try:
             values = await wire.read(reader)
         except asyncio.IncompleteReadError:
             os._exit(0)
-        delivery, memory = wire.unpack_delivery(values)
+        delivery, memory, claim = wire.unpack_delivery(values)
         _cap(memory)
-        outcome = await execution.run(delivery)
+        if claiming is not None and claim is not None:
+            claiming.hold(claim)
+        outcome = await execution.run(delivery, claim)
         writer.write(wire.frame(wire.pack_outcome(outcome)))
         await writer.drain()
 
 
-def _execution(worker: Worker, threads: ThreadPoolExecutor) -> Execution:
-    run = calls(worker.handlers, worker.middleware, threads, deadlines=False)
-    return Execution(worker.handlers, run, worker.limits, SystemClock(), Events())
+def _execution(worker: Worker, threads: ThreadPoolExecutor, claiming: Claiming | None) -> Execution:
+    run = calls(worker.handlers, worker.middleware, threads, claiming, deadlines=False)
+    return Execution(worker.handlers, run, worker.limits, SystemClock(), Events(), claiming=claiming)
 
 
 def _cap(memory: int | None) -> None:

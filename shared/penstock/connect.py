@@ -1,10 +1,13 @@
-"""From a URL to a broker: the one place that knows which driver carries what."""
+"""From a URL to a broker or a store: the one place that knows which driver carries what."""
 
 from __future__ import annotations
 
 import os
 
+from penstock.claims import StoreUrl
+from penstock.errors import ConfigError
 from penstock.ports import Broker
+from penstock.storing import Store
 from penstock.urls import BrokerUrl, from_env
 
 
@@ -16,6 +19,36 @@ def broker_for(url: str | BrokerUrl | None = None) -> Broker:
     from penstock.brokers.pika_driver import PikaBroker
 
     return PikaBroker(_parsed(url))
+
+
+#: The variable that names the store, and what it is where nothing says otherwise.
+STORE_VARIABLE = "PENSTOCK_STORE_URL"
+STORE = "sqlite:///penstock.db"
+
+
+def store_for(url: str | StoreUrl | None = None, *, connections: int = 16) -> Store:
+    """The store at *url*; when None, the one the environment names (``PENSTOCK_STORE_URL``), else a local file.
+
+    *connections*: how many effects may be under way at once. Nothing is opened yet. Raises ``ConfigError`` for a URL
+    that cannot be read, and for a driver that is not installed.
+    """
+    where = url or os.environ.get(STORE_VARIABLE, "").strip() or STORE
+    parsed = StoreUrl.parse(where) if isinstance(where, str) else where
+    if parsed.scheme == "sqlite":
+        from penstock.stores.sqlite import SqliteStore
+
+        return SqliteStore(parsed)
+    try:
+        if parsed.scheme == "postgresql":
+            from penstock.stores.postgres import PostgresStore
+
+            return PostgresStore(parsed, connections=connections)
+        from penstock.stores.redis_store import RedisStore
+
+        return RedisStore(parsed)
+    except ModuleNotFoundError as error:
+        extra = "postgres" if parsed.scheme == "postgresql" else "redis"
+        raise ConfigError(f"{parsed.shown} needs {error.name}: pip install 'penstock[{extra}]'") from None
 
 
 def _parsed(url: str | BrokerUrl | None) -> BrokerUrl:

@@ -10,11 +10,10 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
 from penstock import headers as h
-from penstock.clock import new_job_id
 from penstock.copies import kind_of
 from penstock.errors import BrokerError
 from penstock.events import ConsumingEnded, ConsumingStarted, Events
-from penstock.execution import Execution
+from penstock.execution import Execution, identify
 from penstock.message import Delivery
 from penstock.outcome import Done, Outcome, Released
 from penstock.ports import Link, Subscription
@@ -65,6 +64,8 @@ class Consuming:
         self._settlement = settlement
         self._events = events
         self._source = _Source()
+        self._retired: set[_Source] = set()
+        self._paused = False
         self._waiting: deque[tuple[_Source, Delivery]] = deque()
         self._runs: set[_Run] = set()
         self._by_identity: dict[Identity, _Run] = {}
@@ -76,6 +77,7 @@ class Consuming:
         self._idle = asyncio.Event()
         self._idle.set()
         self._widening: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         #: Loop time of the last delivery, for the watchdog.
         self.last_delivery = 0.0
 
@@ -85,6 +87,7 @@ class Consuming:
         unsettled = len(self._runs) + len(self._waiting)
         return (
             self._source.alive
+            and not self._paused
             and self._busy < self._slots
             and unsettled < (1 if self._narrow else self._reserve.prefetch)
         )
@@ -101,8 +104,9 @@ class Consuming:
 
     async def open(self, link: Link, tag: str) -> Subscription:
         """Consume on *link*, with prefetch 1 until the first job is settled. Raises ``BrokerError``."""
+        self._retire(self._source)
         source = self._source = _Source()
-        self._narrow = True
+        self._narrow, self._paused = True, False
         self.last_delivery = asyncio.get_running_loop().time()
 
         def on_delivery(delivery: Delivery) -> None:
@@ -123,6 +127,13 @@ class Consuming:
         self._waiting.clear()
         self._events.emit(ConsumingEnded(self._queue, str(reason)))
 
+    async def pause(self) -> None:
+        """Take no more until ``open``, give back what has not begun; what runs is settled as ever."""
+        self._paused = True
+        if self._source.alive and self._source.subscription is not None:
+            await _quietly(self._source.subscription.cancel())
+        self._give_back()
+
     async def drain(self, timeout: float, now: asyncio.Event) -> bool:
         """Take no more, give back what has not begun, let running jobs end for *timeout* seconds or until *now*.
 
@@ -135,8 +146,9 @@ class Consuming:
         clean = await self._ended_by_itself(timeout, now)
         if not clean:
             await self._cancel_all()
-        if self._source.subscription is not None:
-            await _quietly(self._source.subscription.close())
+        for source in (self._source, *self._retired):
+            if source.subscription is not None:
+                await _quietly(source.subscription.close())
         return clean
 
     def _give_back(self) -> None:
@@ -165,11 +177,9 @@ class Consuming:
             await asyncio.wait(tasks, timeout=2.0)
 
     def _take(self, source: _Source, delivery: Delivery) -> None:
-        message = delivery.message
         self.last_delivery = asyncio.get_running_loop().time()
-        if message.message_id is None:
-            message.message_id = new_job_id()
-        if self._draining:
+        identify(delivery)
+        if self._draining or self._paused:
             self._release(source, delivery)
         elif delivery.redelivered and self._attach(source, delivery):
             return
@@ -223,7 +233,7 @@ class Consuming:
             await self._answer(run, outcome)
 
     def _next(self) -> None:
-        while self._waiting and self._busy < self._slots and not self._draining:
+        while self._waiting and self._busy < self._slots and not (self._draining or self._paused):
             source, delivery = self._waiting.popleft()
             self._start(source, delivery)
 
@@ -265,12 +275,24 @@ class Consuming:
             del self._by_identity[identity]
         if not self._runs:
             self._idle.set()
+        if run.source in self._retired:
+            self._retire(run.source)
+
+    def _retire(self, source: _Source) -> None:
+        """Close what an earlier opening still holds, once the last job that came by it is settled."""
+        self._retired.discard(source)
+        if not source.alive or source.subscription is None:
+            return
+        if any(run.source is source for run in self._runs):
+            self._retired.add(source)
+        else:
+            self._closing = asyncio.create_task(_quietly(source.subscription.close()))
 
     def _widen(self) -> None:
         """Open the prefetch window, now that a first job is settled: this process survives its messages."""
         self._narrow = False
         subscription = self._source.subscription
-        if subscription is not None and self._source.alive and not self._draining:
+        if subscription is not None and self._source.alive and not (self._draining or self._paused):
             self._widening = asyncio.create_task(_quietly(subscription.widen(self._reserve.prefetch)))
 
 

@@ -68,11 +68,12 @@ def retry(delivery: Delivery, delay: timedelta, failure: Failure, now_ms: int, w
 
 
 def snooze(delivery: Delivery, delay: timedelta, now_ms: int, *, same_copy: bool = False) -> Copy:
-    """The same attempt, later; *same_copy* keeps the copy number (a wait for a running twin)."""
+    """The same attempt, later or (0) at once; *same_copy* keeps the copy number (a wait for a running twin)."""
     message = _copy(delivery, now_ms)
     if same_copy:
         message.headers[h.COPY] = h.copy_of(delivery.message.headers)
-    return Copy(_fitted(message), DELAY, _later(delay, delivery.queue))
+    key = _later(delay, delivery.queue) if delay else queue_key(0, delivery.queue)
+    return Copy(_fitted(message), DELAY, key)
 
 
 def dead_letter(delivery: Delivery, dead: Dead, now_ms: int, worker: str) -> Copy:

@@ -18,6 +18,7 @@ PenstockError
 │       ├── Unconfirmed    no answer before the deadline: the outcome is unknown
 │       ├── TooLarge       over the size limit
 │       └── Unencodable    holds a value that AMQP cannot carry
+├── StoreUnavailable       the store cannot be reached or cannot write; trying again may help
 ├── JobTimeout             a handler ran past its deadline
 ├── JobCrashed             the process that ran the job died
 └── Signal                 raised by handlers: Retry, Snooze, Reject
@@ -136,6 +137,12 @@ class PublishManyError(PublishError):
         super().__init__(
             f"{len(failures)} of {total} jobs were not published; the first, number {position} ({job_id}): {error}"
         )
+
+
+class StoreUnavailable(PenstockError):
+    """The store of an idempotent handler cannot be reached or cannot write; trying again may help."""
+
+    exit_code = 3
 
 
 class JobTimeout(PenstockError):

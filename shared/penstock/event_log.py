@@ -24,9 +24,11 @@ from penstock.events import (
     LoopLagged,
     Published,
     SettleFailed,
+    StoreAnswered,
+    StoreLost,
     WatchdogReopened,
 )
-from penstock.outcome import Cancelled, Dead, Done, Expired, Failure, Outcome, Released, Retried, Snoozed
+from penstock.outcome import Cancelled, Dead, Done, Duplicate, Expired, Failure, Outcome, Released, Retried, Snoozed
 from penstock.printable import shortened
 
 SUMMARY_EVERY = 60.0
@@ -39,6 +41,7 @@ _OUTCOMES: dict[type[Outcome], str] = {
     Dead: "dead",
     Expired: "expired",
     Cancelled: "cancelled",
+    Duplicate: "duplicate",
     Released: "released",
 }
 
@@ -66,6 +69,8 @@ class EventLog:
             LoopLagged: self._lagged,
             SettleFailed: self._unsettled,
             DrainStarted: self._draining,
+            StoreLost: self._store_lost,
+            StoreAnswered: self._store_answered,
         }
 
     def __call__(self, event: Event) -> None:
@@ -133,6 +138,12 @@ class EventLog:
 
     def _draining(self, event: DrainStarted) -> None:
         self._log.info("draining", queue=event.queue, running=event.running, timeout_s=event.timeout)
+
+    def _store_lost(self, event: StoreLost) -> None:
+        self._log.warning("store away, not consuming", store=event.store, error=_cut(event.reason))
+
+    def _store_answered(self, event: StoreAnswered) -> None:
+        self._log.info("store answers again", store=event.store, away_s=round(event.seconds, 1))
 
     def _count(self, what: str, run: float = 0.0) -> None:
         self._counts[what] += 1

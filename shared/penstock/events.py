@@ -119,6 +119,22 @@ class DrainStarted:
     timeout: float
 
 
+@dataclass(slots=True, eq=False)
+class StoreLost:
+    """The store does not answer; nothing is consumed until it does."""
+
+    store: str
+    reason: str
+
+
+@dataclass(slots=True, eq=False)
+class StoreAnswered:
+    """The store answers again, after *seconds*."""
+
+    store: str
+    seconds: float
+
+
 Event = (
     JobStarted
     | JobFinished
@@ -132,6 +148,8 @@ Event = (
     | LoopLagged
     | SettleFailed
     | DrainStarted
+    | StoreLost
+    | StoreAnswered
 )
 Subscriber = Callable[[Event], None]
 

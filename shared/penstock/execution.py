@@ -6,20 +6,33 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Protocol  # handlers of many argument types pass through here
 
 from penstock import headers as h
+from penstock.claiming import Claiming, Fenced, failed
+from penstock.claims import Claim
 from penstock.clock import Clock, new_job_id
 from penstock.copies import kind_of, published_ms
-from penstock.errors import DecodeError, JobCrashed, MessageError, TooLarge, UnknownKind
+from penstock.errors import DecodeError, JobCrashed, MessageError, StoreUnavailable, TooLarge, UnknownKind
 from penstock.events import Events, JobFinished, JobStarted
-from penstock.handlers import Handler, Handlers, Isolation
+from penstock.handlers import Handler, Handlers, Isolation, Once
 from penstock.job import Job
 from penstock.message import Delivery, Message
-from penstock.outcome import Dead, DeadReason, Done, Expired, Failure, Outcome, Released, Snoozed, judge
+from penstock.outcome import (
+    Dead,
+    DeadReason,
+    Done,
+    Expired,
+    Failure,
+    Outcome,
+    Released,
+    Retried,
+    Snoozed,
+    judge,
+)
 from penstock.topology.matching import matches
 
 _DONE = Done()
@@ -31,9 +44,9 @@ SUSPECT_FROM = 3
 class Children(Protocol):
     """Runs jobs in child processes."""
 
-    async def run(self, delivery: Delivery, handler: Handler, *, alone: bool) -> Outcome:
-        """Run *delivery* in a child, *alone* in a fresh one. Raises ``JobTimeout`` (killed at its deadline) and
-        ``JobCrashed`` (the child died)."""
+    async def run(self, delivery: Delivery, handler: Handler, *, alone: bool, claim: Claim | None = None) -> Outcome:
+        """Run *delivery*, which *claim* covers, in a child, *alone* in a fresh one. Raises ``JobTimeout`` (killed at
+        its deadline) and ``JobCrashed`` (the child died)."""
         ...
 
 
@@ -58,6 +71,7 @@ class Execution:
         clock: Clock,
         events: Events,
         children: Children | None = None,
+        claiming: Claiming | None = None,
     ) -> None:
         self._handlers = handlers
         self._calls = calls
@@ -65,13 +79,13 @@ class Execution:
         self._clock = clock
         self._events = events
         self._children = children
+        self._claiming = claiming
         self._bound = lru_cache(maxsize=1024)(self._is_bound)
 
     def prepare(self, delivery: Delivery) -> tuple[Job[Any], Handler] | Outcome:
         """Open and resolve *delivery*: the job and its handler, or what becomes of it without a run. Never raises."""
         message = delivery.message
-        if message.message_id is None:
-            message.message_id = new_job_id()
+        identify(delivery)
         now = self._clock.now_ms()
         try:
             kind = kind_of(delivery)
@@ -92,9 +106,18 @@ class Execution:
         except Exception as error:  # noqa: BLE001 - validators of a kind are foreign code and may raise anything
             return Dead(DeadReason.SCHEMA, Failure.of(error))
 
-    async def run(self, delivery: Delivery) -> Outcome:
-        """Run the handler for *delivery* once and say what became of it. Never raises for a job's failure."""
+    async def run(self, delivery: Delivery, claim: Claim | None = None) -> Outcome:
+        """Run the handler for *delivery* once and say what became of it. Never raises for a job's failure.
+
+        *claim*: taken already, by the worker whose child this is.
+        """
         prepared = self.prepare(delivery)
+        if isinstance(prepared, tuple) and prepared[1].once is not None and claim is None:
+            claimed = await self._claim(delivery, prepared[0])
+            if isinstance(claimed, Claim):
+                claim = claimed
+            else:
+                prepared = claimed
         if not isinstance(prepared, tuple):
             self.report(delivery, prepared, 0.0)
             return prepared
@@ -103,7 +126,9 @@ class Execution:
         watched = self._events.watched
         if watched:
             self._events.emit(JobStarted(job.id, job.kind, job.queue, job.attempt, self._wait(job)))
-        outcome = await self._attempt(delivery, job, handler)
+        outcome = await self._attempt(delivery, job, handler, claim)
+        if claim is not None:
+            outcome = await self._with_claim(outcome, claim)
         if watched:
             self.report(delivery, outcome, time.perf_counter() - started)
         return outcome
@@ -120,17 +145,44 @@ class Execution:
         age = timedelta(milliseconds=max(0, self._clock.now_ms() - job.published) if job.published is not None else 0)
         return judge(error, job.attempt, handler.retry, age=age, roll=random.random())
 
-    async def _attempt(self, delivery: Delivery, job: Job[Any], handler: Handler) -> Outcome:
+    async def _claim(self, delivery: Delivery, job: Job[Any]) -> Outcome | Claim:
+        """The claim to run *job* by; or its outcome, when it may not run now."""
+        assert self._claiming is not None, "Worker.check lets no such handler run without a store"
+        if delivery.anonymous:
+            return Snoozed(timedelta(), "given an id", same_copy=True)
+        try:
+            return await self._claiming.claim(job, delivery.message.body)
+        except asyncio.CancelledError:
+            return Released()
+
+    async def _with_claim(self, outcome: Outcome, claim: Claim) -> Outcome:
+        """*outcome* with what its settlement tells the store, or nothing, when all was told already."""
+        assert self._claiming is not None
+        self._claiming.let_go(claim)
+        match outcome:
+            case Retried() | Dead() | Snoozed(same_copy=False):
+                return replace(outcome, claim=claim)
+            case Released():
+                await self._claiming.release(claim)
+        return outcome
+
+    async def _attempt(self, delivery: Delivery, job: Job[Any], handler: Handler, claim: Claim | None) -> Outcome:
         suspect = delivery.deliveries >= SUSPECT_FROM
         try:
             if self._children is not None and (suspect or handler.isolation is Isolation.PROCESS):
-                return await self._children.run(delivery, handler, alone=suspect)
+                return await self._children.run(delivery, handler, alone=suspect, claim=claim)
             result = await self._calls[job.kind](job)
+            if claim is not None and handler.once is Once.LEASE and self._claiming is not None:
+                await self._claiming.complete(claim, result)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 return Released()
             return self.judge(error, job, handler)
+        except (Fenced, StoreUnavailable) as error:
+            if isinstance(error, StoreUnavailable) and self._claiming is not None:
+                self._claiming.lost(error)
+            return failed(error)
         except JobCrashed as error:
             return Dead(DeadReason.CRASHED, Failure.of(error)) if suspect else self.judge(error, job, handler)
         except BaseException as error:  # noqa: BLE001 - whatever ends a handler, SystemExit too, is not the worker's end
@@ -172,6 +224,13 @@ class Execution:
 
     def _wait(self, job: Job[Any]) -> float | None:
         return None if job.published is None else max(0, self._clock.now_ms() - job.published) / 1000
+
+
+def identify(delivery: Delivery) -> None:
+    """Give *delivery* a job id when its producer sent none, and note that."""
+    if delivery.message.message_id is None:
+        delivery.message.message_id = new_job_id()
+        delivery.anonymous = True
 
 
 class UnboundKind(MessageError):

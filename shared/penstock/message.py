@@ -43,3 +43,5 @@ class Delivery:
     redelivered: bool = False
     #: How often the broker says it handed this message over before (``x-delivery-count``); a hint only.
     deliveries: int = 0
+    #: Whether its producer sent no job id, so that the one it has now is known to this process alone.
+    anonymous: bool = False

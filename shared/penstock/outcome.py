@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from penstock.claims import Claim
 from penstock.errors import (
     DecodeError,
     JobCrashed,
@@ -18,6 +19,9 @@ from penstock.errors import (
     UnknownKind,
 )
 from penstock.retry import RetryPolicy
+
+#: A handler's snooze that asks for less would come back before the broker has had time for anything else.
+_SHORTEST = timedelta(seconds=1)
 
 MAX_ERROR_TEXT = 1024
 MAX_TRACEBACK = 8 * 1024
@@ -35,6 +39,7 @@ class DeadReason(StrEnum):
     EXHAUSTED = "exhausted"
     TOO_OLD = "too-old"
     CRASHED = "crashed"
+    CONFLICT = "conflict"
     #: Written by the broker, not by a worker: the queue's delivery limit was passed.
     DELIVERY_LIMIT = "delivery-limit"
 
@@ -75,18 +80,21 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """The attempt failed; another follows after *delay*."""
+    """The attempt failed; another follows after *delay*. *claim*: what its store is told once the copy stands."""
 
     delay: timedelta
     failure: Failure
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Snoozed:
-    """Later, after *delay*, at no cost."""
+    """Later, after *delay*, at no cost. *same_copy*: what comes back is the same copy, not a further one."""
 
     delay: timedelta
     note: str = ""
+    same_copy: bool = False
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,7 @@ class Dead:
 
     reason: DeadReason
     failure: Failure
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +117,18 @@ class Cancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Duplicate:
+    """Not run: its store remembers that the job was done, or went on as another copy (*why*). Acked and counted."""
+
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
     """Given back to the queue unfinished (shutdown)."""
 
 
-Outcome = Done | Retried | Snoozed | Dead | Expired | Cancelled | Released
+Outcome = Done | Retried | Snoozed | Dead | Expired | Cancelled | Duplicate | Released
 
 
 def judge(error: BaseException, attempt: int, policy: RetryPolicy, *, age: timedelta, roll: float = 0.0) -> Outcome:
@@ -124,7 +140,7 @@ def judge(error: BaseException, attempt: int, policy: RetryPolicy, *, age: timed
         case Snooze(after=delay) if delay > policy.max_age - age:
             return Dead(DeadReason.TOO_OLD, Failure.of(error))
         case Snooze(after=delay):
-            return Snoozed(delay, str(error))
+            return Snoozed(max(delay, _SHORTEST), str(error))
         case Reject() | MessageError():
             return Dead(DeadReason.REJECTED, Failure.of(error))
         case _ if isinstance(error, policy.give_up_on):

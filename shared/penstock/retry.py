@@ -45,6 +45,18 @@ class RetryPolicy:
             (any(not timedelta() < d <= _MAX_DELAY for d in every), "delays are above 0 and at most 194 days"),
         ]
 
+    @property
+    def horizon(self) -> timedelta:
+        """The longest a job may take from its first run to its last, run times and ``Retry(after=…)`` left out."""
+        longest = [max((self.delay_after(n, roll=1.0), *self.delays.values())) for n in self._attempts_to_tell_apart]
+        beyond = self.max_attempts - 1 - len(longest)
+        return self.max_age + sum(longest, timedelta()) + (beyond * longest[-1] if beyond > 0 else timedelta())
+
+    @property
+    def _attempts_to_tell_apart(self) -> range:
+        """Attempts that may each have their own delay; from the 65th on it is the same (see ``delay_after``)."""
+        return range(1, min(self.max_attempts, 66))
+
     def delay_after(self, attempt: int, error: BaseException | None = None, roll: float = 0.0) -> timedelta:
         """The wait after failed *attempt* (from 1); *roll* in [0, 1) is the random part of the jitter."""
         for kind, delay in self.delays.items():

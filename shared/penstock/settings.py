@@ -8,10 +8,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self  # flags of any type are handed in
 
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
+from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from penstock import urls
+from penstock import failpoints, urls
+from penstock.claiming import DEAD_RETENTION, LEASE, RETENTION, StoreTerms
+from penstock.claims import StoreUrl
+from penstock.connect import STORE, STORE_VARIABLE
 from penstock.durations import duration
 from penstock.errors import ConfigError
 from penstock.topology.reading import DEFAULT_FILE
@@ -58,6 +61,8 @@ def _lower(value: object) -> object:
 
 
 _Span = Annotated[timedelta, BeforeValidator(_span), Field(ge=timedelta(0), le=timedelta(days=1))]
+_Lease = Annotated[timedelta, BeforeValidator(_span), Field(ge=timedelta(seconds=3), le=timedelta(hours=1))]
+_Retention = Annotated[timedelta, BeforeValidator(_span), Field(ge=timedelta(hours=1), le=timedelta(days=3650))]
 
 
 class Settings(BaseSettings):
@@ -79,6 +84,13 @@ class Settings(BaseSettings):
     log_level: Annotated[LogLevel, BeforeValidator(_upper)] | None = None
     #: The description of exchanges and queues.
     topology: Path = DEFAULT_FILE
+    #: Where jobs are remembered whose effect happens once: ``sqlite:///``, ``postgresql://`` or ``redis://``.
+    store_url: SecretStr | None = None
+    #: How long a claim holds without a sign of life of its worker.
+    store_lease: _Lease = LEASE
+    #: How long a job is remembered, and how long its dead letter may be replayed without ``--force``.
+    store_retention: _Retention = RETENTION
+    dead_retention: _Retention = DEAD_RETENTION
     env: Annotated[Profile, BeforeValidator(_lower)] = Profile.DEVELOPMENT
     _broker: BrokerUrl | None = PrivateAttr(default=None)
 
@@ -86,6 +98,7 @@ class Settings(BaseSettings):
     def load(cls, **flags: Any) -> Self:
         """Read *flags* (None: not given) and the environment. Raises ``ConfigError`` naming every variable at fault."""
         given = {name: value for name, value in flags.items() if value is not None}
+        failpoints.check(os.environ)
         problems: list[str] = []
         broker = _broker(problems)
         try:
@@ -101,6 +114,18 @@ class Settings(BaseSettings):
     def broker_url(self) -> BrokerUrl:
         """Where the broker is. Raises ``ConfigError`` when nothing says it."""
         return urls.from_env({}) if self._broker is None else self._broker
+
+    @property
+    def store(self) -> StoreUrl:
+        """Where the store is: in development a local file when nothing says it. Raises ``ConfigError``."""
+        if self.store_url is None and self.production:
+            raise ConfigError(f"{STORE_VARIABLE} is not set, and PENSTOCK_ENV says production: name the store")
+        return StoreUrl.parse(STORE if self.store_url is None else self.store_url.get_secret_value())
+
+    @property
+    def store_terms(self) -> StoreTerms:
+        """How a worker uses its store."""
+        return StoreTerms(self.store_lease, self.store_retention, self.dead_retention)
 
     @property
     def production(self) -> bool:

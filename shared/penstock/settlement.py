@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from penstock import copies
+from penstock.claiming import Claiming
+from penstock.claims import Mark, State
 from penstock.clock import Clock
 from penstock.copies import Copy
 from penstock.errors import BrokerError, PenstockError, TooLarge, Unencodable
 from penstock.events import Events, SettleFailed
+from penstock.failpoints import reach
 from penstock.message import Delivery
-from penstock.outcome import Cancelled, Dead, Done, Expired, Outcome, Released, Retried, Snoozed
+from penstock.outcome import Cancelled, Dead, Done, Duplicate, Expired, Outcome, Released, Retried, Snoozed
 from penstock.ports import Subscription
 from penstock.sending import Sender
 
@@ -24,7 +27,10 @@ _LONGEST_WAIT = 10.0
 class Settlement:
     """Answers the broker for deliveries, by the outcome of their job. One event loop; safe to share by its tasks."""
 
-    def __init__(self, sender: Sender, clock: Clock, events: Events, worker: str) -> None:
+    def __init__(
+        self, sender: Sender, clock: Clock, events: Events, worker: str, claiming: Claiming | None = None
+    ) -> None:
+        self._claiming = claiming
         self._sender = sender
         self._clock = clock
         self._events = events
@@ -33,7 +39,7 @@ class Settlement:
     def settle_now(self, subscription: Subscription, delivery: Delivery, outcome: Outcome) -> bool:
         """Settle what needs no copy, without waiting, and say whether that was possible."""
         match outcome:
-            case Done() | Expired() | Cancelled():
+            case Done() | Expired() | Cancelled() | Duplicate():
                 subscription.ack(delivery)
             case Released():
                 subscription.release(delivery)
@@ -48,20 +54,28 @@ class Settlement:
         """
         now = self._clock.now_ms()
         match outcome:
-            case Done() | Expired() | Cancelled() | Released():
+            case Done() | Expired() | Cancelled() | Duplicate() | Released():
                 return self.settle_now(subscription, delivery, outcome)
             case Retried(delay=delay, failure=failure):
                 copy = copies.retry(delivery, delay, failure, now, self._worker)
-            case Snoozed(delay=delay):
-                copy = copies.snooze(delivery, delay, now)
+            case Snoozed(delay=delay, same_copy=same_copy):
+                copy = copies.snooze(delivery, delay, now, same_copy=same_copy)
             case Dead():
                 copy = copies.dead_letter(delivery, outcome, now, self._worker)
             case _:
                 assert_never(outcome)
-        return await self.replace(subscription, delivery, [copy])
+        mark = None
+        if outcome.claim is not None:
+            mark = Mark(outcome.claim, State.DEAD if isinstance(outcome, Dead) else State.MOVED)
+        return await self.replace(subscription, delivery, [copy], mark)
 
-    async def replace(self, subscription: Subscription, delivery: Delivery, replacements: Sequence[Copy]) -> bool:
+    async def replace(
+        self, subscription: Subscription, delivery: Delivery, replacements: Sequence[Copy], mark: Mark | None = None
+    ) -> bool:
         """Publish *replacements*, every one confirmed, then ack *delivery*; False when the delivery died before that.
+
+        *mark* is told to the store between the two: earlier it would lose the job when the copy never comes to be. A
+        store that is away is not waited for: the copy's higher number says the same.
 
         While the delivery lives, a copy that cannot be confirmed is tried again with backoff. A copy that is refused
         for itself goes to the dead letters as the broker's own rejection of the original.
@@ -73,6 +87,9 @@ class Settlement:
             except (TooLarge, Unencodable):
                 subscription.reject(delivery)
                 return True
+        reach("copy-confirmed")
+        if mark is not None and self._claiming is not None:
+            await self._claiming.mark(mark)
         subscription.ack(delivery)
         return True
 

@@ -12,12 +12,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any  # futures of any result
 
+from penstock.claiming import Claiming, StoreTerms
 from penstock.clock import Clock, SystemClock
 from penstock.consuming import Consuming
 from penstock.errors import ConfigError, ConnectionLost, RegistrationError, TopologyMismatch
 from penstock.events import DrainStarted, Events
 from penstock.execution import Execution, Limits
-from penstock.handlers import Handler, Handlers, Isolation
+from penstock.handlers import Handler, Handlers, Isolation, Once
 from penstock.message import MAX_BODY
 from penstock.middleware import Middleware
 from penstock.ports import Broker, Link, Subscription
@@ -27,6 +28,7 @@ from penstock.runners.children import ChildProcesses
 from penstock.runners.in_process import calls
 from penstock.sending import Sender
 from penstock.settlement import Settlement
+from penstock.storing import EffectStore, Store
 from penstock.topology.names import work_queue
 from penstock.watchdog import watch_consumer, watch_loop
 
@@ -88,9 +90,15 @@ class Worker:
         """Take only kinds that match *patterns*, before ``run``; a message of another kind is dead."""
         self.limits = replace(self.limits, binds=tuple(patterns))
 
-    def check(self, factory: str | None = None) -> None:
-        """Raise ``ConfigError`` with everything that would make this worker lose its deliveries or do nothing."""
-        problems = self._problems(factory)
+    @property
+    def needs_store(self) -> bool:
+        """Whether a handler asks for its effect to happen once."""
+        return any(handler.once is not None for handler in self.handlers)
+
+    def check(self, factory: str | None = None, store: Store | None = None, terms: StoreTerms | None = None) -> None:
+        """Raise ``ConfigError`` with everything that would make this worker lose its deliveries or do nothing, or
+        forget a job too soon."""
+        problems = self._problems(factory) + self._store_problems(store, terms or StoreTerms())
         if problems:
             raise ConfigError(*problems)
 
@@ -102,19 +110,25 @@ class Worker:
         connect_timeout: timedelta = CONNECT_TIMEOUT,
         drain_timeout: timedelta = DRAIN_TIMEOUT,
         factory: str | None = None,
+        store: Store | None = None,
+        terms: StoreTerms | None = None,
     ) -> bool:
         """Work until *stop* is set, then drain; True when every job ended by itself, False when some went back.
 
         Two connections, one to consume and one to publish copies, reconnected for ever once they stood. *factory*
         (``MODULE:FACTORY``) lets child processes rebuild the handlers: needed for ``isolation="process"`` and for
-        running suspects alone. Raises ``ConfigError``, ``ConnectionLost`` (not reached within *connect_timeout*),
-        ``AccessRefused``, ``TopologyMismatch`` (the queue is missing at the start). Runs once.
+        running suspects alone. *store*: remembers jobs for handlers that say ``once``; opened and closed here; while
+        it is away nothing is consumed. Raises ``ConfigError``, ``ConnectionLost`` and ``StoreUnavailable`` (not reached
+        within *connect_timeout*), ``AccessRefused``, ``TopologyMismatch`` (the queue is missing at the start). Runs
+        once.
         """
-        self.check(factory)
-        async with self._session(broker, connect_timeout, factory) as (links, consuming):
+        self.check(factory, store, terms)
+        claiming = self._claiming(store, terms or StoreTerms())
+        opened = contextlib.nullcontext() if claiming is None else claiming.opened(connect_timeout)
+        async with opened, self._session(broker, connect_timeout, factory, claiming) as (links, consuming):
             lag = asyncio.create_task(watch_loop(consuming, self.events))
             try:
-                await self._consume(links, consuming, stop)
+                await self._consume(links, consuming, stop, claiming)
                 return await self._drain(consuming, drain_timeout)
             finally:
                 lag.cancel()
@@ -123,18 +137,23 @@ class Worker:
         """Cut a drain short: what still runs is cancelled and goes back to the queue. Call it on the worker's loop."""
         self._stop_now.set()
 
+    def _claiming(self, store: Store | None, terms: StoreTerms) -> Claiming | None:
+        if store is None or not self.needs_store:
+            return None
+        return Claiming(store, self.queue, terms, self.events)
+
     @contextlib.asynccontextmanager
     async def _session(
-        self, broker: Broker, connect_timeout: timedelta, factory: str | None
+        self, broker: Broker, connect_timeout: timedelta, factory: str | None, claiming: Claiming | None
     ) -> AsyncIterator[tuple[Reconnecting, Consuming]]:
         consume = Reconnecting(broker, f"{self.name} consume", self.events, connect_timeout=connect_timeout)
         publish = Reconnecting(broker, f"{self.name} publish", self.events, connect_timeout=connect_timeout)
         sender = Sender(publish)
         children = ChildProcesses(factory) if factory else None
         threads = ThreadPoolExecutor(self.slots, "handler")
-        run = calls(self.handlers, self.middleware, threads)
-        execution = Execution(self.handlers, run, self.limits, self.clock, self.events, children)
-        settlement = Settlement(sender, self.clock, self.events, self.name)
+        run = calls(self.handlers, self.middleware, threads, claiming)
+        execution = Execution(self.handlers, run, self.limits, self.clock, self.events, children, claiming)
+        settlement = Settlement(sender, self.clock, self.events, self.name, claiming)
         queue = work_queue(self.queue)
         try:
             await publish.link()
@@ -147,11 +166,18 @@ class Worker:
             await publish.close()
             await consume.close()
 
-    async def _consume(self, links: Reconnecting, consuming: Consuming, stop: asyncio.Event) -> None:
-        """Keep a consumer open until *stop*."""
+    async def _consume(
+        self, links: Reconnecting, consuming: Consuming, stop: asyncio.Event, claiming: Claiming | None
+    ) -> None:
+        """Keep a consumer open until *stop*; none while the store is away."""
         stopping = asyncio.create_task(stop.wait())
+        away = asyncio.Event() if claiming is None else claiming.away
         try:
             while not stop.is_set():
+                if claiming is not None and away.is_set():
+                    await _first(stopping, here := asyncio.create_task(claiming.here.wait()))
+                    here.cancel()
+                    continue
                 opening = asyncio.create_task(self._open(links, consuming))
                 await _first(opening, stopping)
                 if not opening.done():
@@ -159,8 +185,11 @@ class Worker:
                     await asyncio.gather(opening, return_exceptions=True)
                     return
                 subscription, guard = opening.result()
-                await _first(subscription.ended, stopping)
+                await _first(subscription.ended, stopping, going := asyncio.create_task(away.wait()))
+                going.cancel()
                 guard.cancel()
+                if away.is_set() and not stop.is_set():
+                    await consuming.pause()
                 if subscription.ended.done() and not stop.is_set():
                     consuming.ended(subscription.ended.result())
                     await subscription.close()
@@ -202,6 +231,21 @@ class Worker:
             found.append("no handlers are registered: the worker would put every job off")
         return found + [problem for handler in self.handlers for problem in self._problems_of(handler, factory)]
 
+    def _store_problems(self, store: Store | None, terms: StoreTerms) -> list[str]:
+        once = [handler for handler in self.handlers if handler.once is not None]
+        if not once:
+            return []
+        if store is None:
+            return [f"{once[0].kind.name} says once='{once[0].once}', which needs a store: set PENSTOCK_STORE_URL"]
+        effect = next((handler.kind.name for handler in once if handler.once is Once.EFFECT), None)
+        found = []
+        if effect is not None and not isinstance(store, EffectStore):
+            found.append(
+                f"{effect} says once='effect', and {store.shown} has no transaction that could hold the effect: "
+                "use sqlite:// or postgresql://, or once='lease'"
+            )
+        return found + [problem for handler in once for problem in _too_short(handler, terms)]
+
     def _reserve(self) -> Reserve:
         """A reserve whose last delivery still runs and ends before the broker's consumer timeout."""
         longest = max((handler.timeout for handler in self.handlers if handler.timeout is not None), default=None)
@@ -223,6 +267,17 @@ class Worker:
             )
         if handler.isolation is Isolation.PROCESS and factory is None:
             yield f"{handler.kind.name} runs in a child process, which needs a factory: penstock worker MODULE:FACTORY"
+
+
+def _too_short(handler: Handler, terms: StoreTerms) -> Iterator[str]:
+    """What is forgotten before its last copy can come back would run twice."""
+    horizon = handler.retry.horizon
+    if terms.retention < horizon + terms.dead:
+        yield (
+            f"the store forgets jobs after {terms.retention} (PENSTOCK_STORE_RETENTION), but a job of "
+            f"{handler.kind.name} may come back for {horizon} (snoozes and retries) + {terms.dead} (replays of dead "
+            f"letters, PENSTOCK_DEAD_RETENTION) = {horizon + terms.dead}"
+        )
 
 
 async def _first(*waits: asyncio.Future[Any]) -> None:

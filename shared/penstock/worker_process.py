@@ -12,12 +12,13 @@ from collections.abc import Callable
 import structlog
 
 from penstock import __version__, factory
-from penstock.connect import broker_for
+from penstock.connect import broker_for, store_for
 from penstock.errors import ConfigError
 from penstock.event_log import subscribe
 from penstock.events import ConsumingStarted, Event
 from penstock.parent import Tie
 from penstock.settings import Settings
+from penstock.storing import Store
 from penstock.topology.reading import read_spec
 from penstock.topology.spec import Spec
 from penstock.worker import Worker
@@ -55,6 +56,8 @@ async def _work(target: str, settings: Settings) -> bool:
             connect_timeout=settings.connect_timeout,
             drain_timeout=settings.drain_timeout,
             factory=target,
+            store=await _store(worker, settings),
+            terms=settings.store_terms,
         )
         try:
             clean = await stopping.obeyed_by(asyncio.create_task(running))
@@ -62,6 +65,16 @@ async def _work(target: str, settings: Settings) -> bool:
             lines.close()
         _log.info("stopped", clean=clean)
         return clean
+
+
+async def _store(worker: Worker, settings: Settings) -> Store | None:
+    """The store of a worker that needs one. Raises ``ConfigError`` for one not to be trusted in production."""
+    if not worker.needs_store:
+        return None
+    store = store_for(settings.store, connections=worker.slots)
+    if settings.production and (problems := await store.production_problems()):
+        raise ConfigError(*problems)
+    return store
 
 
 def adjust(worker: Worker, settings: Settings) -> None:

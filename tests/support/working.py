@@ -11,8 +11,10 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from penstock import Event, Handlers, Worker
+from penstock.claiming import StoreTerms
 from penstock.connect import broker_for
 from penstock.events import ConsumingStarted, JobFinished
+from penstock.storing import Store
 from penstock.topology.build import build
 from penstock.topology.model import Topology
 from penstock.topology.reading import parse_spec
@@ -72,12 +74,18 @@ class Watched:
 
 @asynccontextmanager
 async def working(
-    url: str, handlers: Handlers, *, factory: str | None = None, **options: Any
+    url: str,
+    handlers: Handlers,
+    *,
+    factory: str | None = None,
+    store: Store | None = None,
+    terms: StoreTerms | None = None,
+    **options: Any,
 ) -> AsyncIterator[Watched]:
     """A running worker for queue ``email`` unless *options* say otherwise; it must drain cleanly at the end."""
     worker = Worker(handlers, **({"queue": "email"} | options))
     watched, stop = Watched(worker), asyncio.Event()
-    running = asyncio.create_task(worker.run(broker_for(url), stop=stop, factory=factory))
+    running = asyncio.create_task(worker.run(broker_for(url), stop=stop, factory=factory, store=store, terms=terms))
     started = asyncio.create_task(watched.until(ConsumingStarted))
     await asyncio.wait([running, started], return_when=asyncio.FIRST_COMPLETED)
     if running.done():

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from penstock import (
     AsyncPublisher,
+    BlockingTransaction,
     Handlers,
     Job,
     JobKind,
@@ -22,6 +23,7 @@ from penstock import (
     Retry,
     RetryPolicy,
     Snooze,
+    Transaction,
     Worker,
 )
 
@@ -58,6 +60,21 @@ def resize(job: Job[Resize]) -> int:
     if job.args.width < 1:
         raise Reject("no width")
     return job.args.width
+
+
+@handlers.on(ROW, once="effect")
+async def add_row(job: Job[Row], tx: Transaction) -> int:
+    return (await tx.execute("INSERT INTO rows VALUES (%s)", (job.args["id"],))).rowcount
+
+
+@handlers.on(JobKind("row.add_in_a_thread", Row), once="effect", retry=RetryPolicy(max_attempts=2))
+def add_row_in_a_thread(job: Job[Row], tx: BlockingTransaction) -> int:
+    return tx.execute("INSERT INTO rows VALUES (%(id)s)", {"id": job.args["id"]}).rowcount
+
+
+@handlers.on(JobKind("row.mail", Row), once="lease")
+async def mail_row(job: Job[Row]) -> str:
+    return job.id
 
 
 async def audit(job: Job[Any], call_next: Next) -> object:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pydantic import BaseModel
 
-from penstock import AsyncPublisher, Handlers, Job, JobKind, Publisher, RetryPolicy, Worker
+from penstock import AsyncPublisher, Handlers, Job, JobKind, Publisher, RetryPolicy, Transaction, Worker
 
 
 class SendEmail(BaseModel):
@@ -35,6 +35,23 @@ async def wrong_field(job: Job[Resize]) -> None:
     _ = job.args.height  # expect: attr-defined
 
 
+@handlers.on(RESIZE, once="effect")  # expect: arg-type
+async def no_transaction(job: Job[Resize]) -> None: ...
+
+
+@handlers.on(RESIZE, once="effect")  # expect: arg-type
+async def wrong_job_with_a_transaction(job: Job[SendEmail], tx: Transaction) -> None: ...
+
+
+@handlers.on(RESIZE, once="lease")  # expect: arg-type
+async def a_transaction_without_effect(job: Job[Resize], tx: Transaction) -> None: ...
+
+
+@handlers.on(RESIZE, once="effect")
+async def forgets_to_await(job: Job[Resize], tx: Transaction) -> None:
+    tx.execute("DELETE FROM images WHERE width = %s", (job.args.width,))  # expect: unused-coroutine
+
+
 def publishes(publisher: Publisher) -> None:
     publisher.publish(SEND_EMAIL, Resize(width=1))  # expect: misc
     publisher.publish(SEND_EMAIL, {"to": "a@example.org"})  # expect: misc
@@ -51,4 +68,5 @@ RetryPolicy(first=1)  # expect: arg-type
 RetryPolicy(give_up_on=("ValueError",))  # expect: arg-type
 Worker(handlers)  # expect: call-arg
 Worker(queue="email", handlers={})  # expect: arg-type
-handlers.on(RESIZE, timeout=timedelta(seconds=1), retries=3)  # expect: call-arg
+handlers.on(RESIZE, timeout=timedelta(seconds=1), retries=3)  # expect: call-overload
+handlers.on(RESIZE, once="twice")  # expect: call-overload

@@ -10,8 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.claims import Claim
 from penstock.message import Delivery, Message
-from penstock.outcome import Cancelled, Dead, DeadReason, Done, Expired, Failure, Outcome, Released, Retried, Snoozed
+from penstock.outcome import (
+    Cancelled,
+    Dead,
+    DeadReason,
+    Done,
+    Duplicate,
+    Expired,
+    Failure,
+    Outcome,
+    Released,
+    Retried,
+    Snoozed,
+)
 from penstock.runners import wire
 
 FAILURE = Failure("ValueError", "caf\u00e9 \u2192 gone", "Traceback …")
@@ -60,10 +73,14 @@ async def outcome_across(outcome: Outcome) -> Outcome:
     return wire.unpack_outcome(await across(wire.pack_outcome(outcome)))
 
 
-@given(deliveries, st.none() | st.integers(1, 2**40))
-def test_any_delivery_arrives_as_it_was(delivery: Delivery, memory: int | None) -> None:
-    arrived, cap = wire.unpack_delivery(asyncio.run(across(wire.pack_delivery(delivery, memory))))
-    assert cap == memory
+tokens = st.integers(0, 2**63 - 1)
+claims = st.builds(Claim, st.text(), st.text(), st.integers(0, 9), tokens, st.integers(1), st.none() | st.text())
+
+
+@given(deliveries, st.none() | st.integers(1, 2**40), st.none() | claims)
+def test_any_delivery_arrives_as_it_was(delivery: Delivery, memory: int | None, claim: Claim | None) -> None:
+    arrived, cap, claimed = wire.unpack_delivery(asyncio.run(across(wire.pack_delivery(delivery, memory, claim))))
+    assert (cap, claimed) == (memory, claim)
     assert arrived.message == delivery.message
     for name in ("queue", "exchange", "key", "tag", "redelivered", "deliveries"):
         assert getattr(arrived, name) == getattr(delivery, name)
@@ -76,6 +93,8 @@ def test_any_delivery_arrives_as_it_was(delivery: Delivery, memory: int | None) 
         Done({"rows": 3, "names": ["a", None]}),
         Retried(timedelta(seconds=1.5), FAILURE),
         Snoozed(timedelta(hours=8), "closed"),
+        Snoozed(timedelta(seconds=1), "a twin runs", same_copy=True),
+        Duplicate("done"),
         *(Dead(reason, FAILURE) for reason in DeadReason),
         Expired(),
         Cancelled(),

@@ -10,6 +10,7 @@ import socket
 import sys
 from dataclasses import dataclass
 
+from penstock.claims import Claim
 from penstock.errors import JobCrashed, JobTimeout, PenstockError
 from penstock.handlers import DEFAULT_TIMEOUT, Handler
 from penstock.message import Delivery
@@ -48,8 +49,8 @@ class ChildProcesses:
         self._idle: list[_Child] = []
         self._all: set[_Child] = set()
 
-    async def run(self, delivery: Delivery, handler: Handler, *, alone: bool) -> Outcome:
-        """Run *delivery* in an idle child, or *alone* in a fresh one that ends with it.
+    async def run(self, delivery: Delivery, handler: Handler, *, alone: bool, claim: Claim | None = None) -> Outcome:
+        """Run *delivery*, which *claim* covers, in an idle child, or *alone* in a fresh one that ends with it.
 
         Raises ``JobTimeout`` when the child had to be killed at the handler's deadline, ``JobCrashed`` when it died,
         ``ChildNotStarted`` when there was none.
@@ -58,7 +59,7 @@ class ChildProcesses:
         child = child or await self._start()
         keep = False
         try:
-            outcome = await self._run(child, delivery, handler)
+            outcome = await self._run(child, delivery, handler, claim)
             keep = not alone and child.jobs < _JOBS_PER_CHILD
             return outcome
         finally:
@@ -81,12 +82,12 @@ class ChildProcesses:
             self._all.discard(child)
         return None
 
-    async def _run(self, child: _Child, delivery: Delivery, handler: Handler) -> Outcome:
+    async def _run(self, child: _Child, delivery: Delivery, handler: Handler, claim: Claim | None) -> Outcome:
         seconds = (handler.timeout or DEFAULT_TIMEOUT).total_seconds()
         child.jobs += 1
         try:
             async with asyncio.timeout(seconds):
-                child.writer.write(wire.frame(wire.pack_delivery(delivery, handler.memory)))
+                child.writer.write(wire.frame(wire.pack_delivery(delivery, handler.memory, claim)))
                 await child.writer.drain()
                 return wire.unpack_outcome(await wire.read(child.reader))
         except TimeoutError:

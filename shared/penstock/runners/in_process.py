@@ -6,33 +6,43 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any  # handlers of many argument types pass through here
 
+from penstock.claiming import Claiming
 from penstock.errors import JobTimeout
-from penstock.handlers import Handler, Handlers
+from penstock.handlers import Handler, Handlers, Once
 from penstock.job import Job
 from penstock.middleware import Middleware, Next, wrap
 
 
 def calls(
-    handlers: Handlers, middleware: Sequence[Middleware], threads: Executor, *, deadlines: bool = True
+    handlers: Handlers,
+    middleware: Sequence[Middleware],
+    threads: Executor,
+    claiming: Claiming | None = None,
+    *,
+    deadlines: bool = True,
 ) -> Mapping[str, Next]:
     """How to run each kind: its handler on the loop or in *threads*, inside *middleware*, under its deadline.
+
+    A handler of ``once="effect"`` runs in a transaction of *claiming*'s store; middleware sees it committed.
 
     Without *deadlines* where somebody else keeps them: a child that answered at its own would live on, with whatever
     its handler has left running.
     """
-    plain = {handler.kind.name: _call(handler, middleware, threads) for handler in handlers}
+    plain = {handler.kind.name: _call(handler, middleware, threads, claiming) for handler in handlers}
     if not deadlines:
         return plain
     return {handler.kind.name: _with_deadline(plain[handler.kind.name], handler) for handler in handlers}
 
 
-def _call(handler: Handler, middleware: Sequence[Middleware], threads: Executor) -> Next:
-    if asyncio.iscoroutinefunction(handler.function):
-        innermost: Next = handler.function
-    else:
-        innermost = _in_thread(handler.function, threads)
+def _call(handler: Handler, middleware: Sequence[Middleware], threads: Executor, claiming: Claiming | None) -> Next:
+    in_loop = asyncio.iscoroutinefunction(handler.function)
+    function = handler.function
+    if handler.once is Once.EFFECT and claiming is not None:
+        function = partial(claiming.effect if in_loop else claiming.effect_in_thread, function)
+    innermost: Next = function if in_loop else _in_thread(function, threads)
     return wrap(innermost, middleware)
 
 

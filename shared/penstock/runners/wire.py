@@ -14,12 +14,14 @@ from typing import Any, assert_never  # JSON values
 import orjson
 from pydantic_core import to_json
 
+from penstock.claims import Claim
 from penstock.message import Delivery, Message
 from penstock.outcome import (
     Cancelled,
     Dead,
     DeadReason,
     Done,
+    Duplicate,
     Expired,
     Failure,
     Outcome,
@@ -43,19 +45,19 @@ def frame(value: object) -> bytes:
     return _LENGTH.pack(len(data)) + data
 
 
-def pack_delivery(delivery: Delivery, memory: int | None) -> dict[str, Any]:
-    """*delivery* and the memory cap of its run as JSON values."""
+def pack_delivery(delivery: Delivery, memory: int | None, claim: Claim | None = None) -> dict[str, Any]:
+    """*delivery*, the memory cap of its run and the claim that covers it as JSON values."""
     values = asdict(delivery)
     values["message"] |= {"body": _packed(delivery.message.body), "headers": _packed(delivery.message.headers)}
-    return values | {"memory": memory}
+    return values | {"memory": memory, "claim": None if claim is None else asdict(claim)}
 
 
-def unpack_delivery(values: dict[str, Any]) -> tuple[Delivery, int | None]:
+def unpack_delivery(values: dict[str, Any]) -> tuple[Delivery, int | None, Claim | None]:
     """The reverse of ``pack_delivery``."""
-    memory = values.pop("memory")
+    memory, claim = values.pop("memory"), values.pop("claim")
     message = values.pop("message")
     message |= {"body": _unpacked(message["body"]), "headers": _unpacked(message["headers"])}
-    return Delivery(message=Message(**message), **values), memory
+    return Delivery(message=Message(**message), **values), memory, None if claim is None else Claim(**claim)
 
 
 def pack_outcome(outcome: Outcome) -> dict[str, Any]:
@@ -65,10 +67,12 @@ def pack_outcome(outcome: Outcome) -> dict[str, Any]:
             return {"as": "done", "result": _jsonable(result)}
         case Retried(delay=delay, failure=failure):
             return {"as": "retried", "delay": delay.total_seconds(), "failure": asdict(failure)}
-        case Snoozed(delay=delay, note=note):
-            return {"as": "snoozed", "delay": delay.total_seconds(), "note": note}
+        case Snoozed(delay=delay, note=note, same_copy=same_copy):
+            return {"as": "snoozed", "delay": delay.total_seconds(), "note": note, "same_copy": same_copy}
         case Dead(reason=reason, failure=failure):
             return {"as": "dead", "reason": str(reason), "failure": asdict(failure)}
+        case Duplicate(why=why):
+            return {"as": "duplicate", "why": why}
         case Expired() | Cancelled() | Released():
             return {"as": type(outcome).__name__.lower()}
         case _:
@@ -83,13 +87,15 @@ def unpack_outcome(values: dict[str, Any]) -> Outcome:
         case "retried":
             return Retried(timedelta(seconds=values["delay"]), Failure(**values["failure"]))
         case "snoozed":
-            return Snoozed(timedelta(seconds=values["delay"]), values["note"])
+            return Snoozed(timedelta(seconds=values["delay"]), values["note"], values["same_copy"])
         case "dead":
             return Dead(DeadReason(values["reason"]), Failure(**values["failure"]))
         case "expired":
             return Expired()
         case "cancelled":
             return Cancelled()
+        case "duplicate":
+            return Duplicate(values["why"])
         case _:
             return Released()
 

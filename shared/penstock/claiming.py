@@ -1,0 +1,305 @@
+"""The claims of one worker: taken before handlers run, held while they do, ended together with their effects."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar  # jobs of every argument type pass through here
+
+from pydantic_core import to_json
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from penstock.batching import Batcher
+from penstock.claims import MAX_RESULT, Answer, Claim, Mark, State, Verdict, hash_of, new_token
+from penstock.errors import ConfigError, PenstockError, StoreUnavailable
+from penstock.events import ConnectFailed, Events, StoreAnswered, StoreLost
+from penstock.failpoints import reach
+from penstock.job import Job
+from penstock.outcome import Dead, DeadReason, Duplicate, Failure, Outcome, Snoozed
+from penstock.storing import EffectStore, Store
+
+T = TypeVar("T")
+
+LEASE = timedelta(seconds=30)
+RETENTION = timedelta(days=30)
+DEAD_RETENTION = timedelta(days=14)
+
+#: How long a job is put off while its store is away, and at most while another run of it may still end.
+_AWAY = timedelta(seconds=2)
+_LONGEST_WAIT = timedelta(seconds=5)
+
+#: Seconds between two looks whether a store that is away answers, at most, and between two rounds of forgetting.
+_LOOK_EVERY = 2.0
+_EXPIRE_EVERY = 60.0
+_EXPIRE_AT_ONCE = 1000
+#: Seconds between two batches of forgetting: claims come first.
+_EXPIRE_PAUSE = 0.05
+
+_log = logging.getLogger("penstock.claiming")
+
+
+class Fenced(PenstockError):
+    """Another run has taken the job over; this one may not end it, and its transaction is rolled back."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTerms:
+    """How a worker uses its store. *lease*: how long a claim holds without a sign of life; it is renewed while the
+    handler runs. *retention*: how long a job is remembered. *dead*: how long dead letters may be replayed."""
+
+    lease: timedelta = LEASE
+    retention: timedelta = RETENTION
+    dead: timedelta = DEAD_RETENTION
+
+
+class Claiming:
+    """The claims of *consumer* (a queue) on *store*. One event loop; safe to share by its tasks.
+
+    When the store turns out to be away, ``away`` is set (and ``here`` is not) until it answers again.
+    """
+
+    def __init__(self, store: Store, consumer: str, terms: StoreTerms, events: Events) -> None:
+        self.away, self.here = asyncio.Event(), asyncio.Event()
+        self.here.set()
+        self._watching: asyncio.Task[None] | None = None
+        self._store = store
+        self._consumer = consumer
+        self._terms = terms
+        self._events = events
+        self._lease = terms.lease // timedelta(milliseconds=1)
+        self._held: dict[tuple[str, int], Claim] = {}
+        self._since: dict[int, float] = {}  # token → loop time its lease began
+        self._claims = Batcher(store.claim)
+        self._marks = Batcher(store.mark)
+
+    @contextlib.asynccontextmanager
+    async def opened(self, connect_timeout: timedelta) -> AsyncIterator[None]:
+        """Keep the store open, leases renewed and old records forgotten during the block.
+
+        Raises ``StoreUnavailable`` when it is not reached within *connect_timeout*, ``ConfigError`` at once.
+        """
+        await _persistently(self._store.open, self._store.shown, self._events, connect_timeout)
+        chores = [asyncio.create_task(self._renew_for_ever()), asyncio.create_task(self._forget_for_ever())]
+        try:
+            yield
+        finally:
+            chores += [self._watching] if self._watching is not None else []
+            for chore in chores:
+                chore.cancel()
+            await asyncio.gather(*chores, return_exceptions=True)
+            await self._store.close()
+
+    async def claim(self, job: Job[Any], body: bytes) -> Outcome | Claim:
+        """The claim to run *job* by, or what becomes of its delivery without a run. Never raises."""
+        if self.away.is_set():
+            return Snoozed(_AWAY, f"{self._store.shown} is away")
+        args_hash = hash_of(body) if job.copy == 0 else None
+        claim = Claim(self._consumer, job.id, job.copy, new_token(), self._lease, args_hash)
+        reach("before-claim")
+        try:
+            answer = await self._asked(self._claims.ask(claim.key, claim))
+        except StoreUnavailable as error:
+            return Snoozed(_AWAY, str(error))
+        if answer.verdict is not Verdict.FRESH:
+            return refusal(answer, job, time.time_ns() // 1_000_000)
+        self.hold(claim)
+        reach("claimed")
+        return claim
+
+    def hold(self, claim: Claim) -> None:
+        """Renew *claim* from now on until it is let go, and let effects end by it."""
+        self._held[claim.job_id, claim.copy] = claim
+        self._since[claim.token] = time.monotonic()
+
+    def let_go(self, claim: Claim) -> None:
+        """*claim* needs no further renewal. Idempotent."""
+        self._since.pop(claim.token, None)
+        identity = claim.job_id, claim.copy
+        if self._held.get(identity) is claim:
+            del self._held[identity]
+
+    async def effect(self, function: Callable[..., Awaitable[object]], job: Job[Any]) -> object:
+        """Run ``function(job, transaction)``; its writes and the mark are committed together.
+
+        Raises ``Fenced`` when another run took over, ``StoreUnavailable``, and what *function* raises: in each case
+        nothing is committed, but when the store goes away during the commit that is unknown.
+        """
+        claim = self._held[job.id, job.copy]
+        async with self._effects.effect() as effect:
+            result = await function(job, effect.transaction)
+            reach("handled")
+            if not await effect.complete(claim, result_of(result)):
+                raise Fenced(_FENCED)
+            reach("before-commit")
+        reach("committed")
+        return result
+
+    def effect_in_thread(self, function: Callable[..., object], job: Job[Any]) -> object:
+        """As ``effect``, for the calling thread."""
+        claim = self._held[job.id, job.copy]
+        with self._effects.blocking_effect() as effect:
+            result = function(job, effect.transaction)
+            reach("handled")
+            if not effect.complete(claim, result_of(result)):
+                raise Fenced(_FENCED)
+            reach("before-commit")
+        reach("committed")
+        return result
+
+    async def complete(self, claim: Claim, result: object) -> None:
+        """Mark the job done, for effects elsewhere. The effect has happened: the store is asked for as long as the
+        lease may hold, and after that left behind, and the lease with it. Never raises."""
+        reach("before-mark")
+        until = time.monotonic() + self._terms.lease.total_seconds()
+        mark = Mark(claim, State.DONE, result_of(result))
+        while not await self.mark(mark) and (left := until - time.monotonic()) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self.here.wait()
+        reach("committed")
+
+    async def mark(self, mark: Mark) -> bool:
+        """Tell the store how a run ended; False when the store is away. Never raises.
+
+        Untold, the lease ends by itself, and the copy fence still knows a higher copy from a lower one.
+        """
+        if self.away.is_set():
+            return False
+        try:
+            await self._asked(self._marks.ask(mark.claim.key, mark))
+        except StoreUnavailable:
+            return False
+        return True
+
+    async def release(self, claim: Claim) -> None:
+        """The run was broken off: the job may be claimed again at once. Never raises."""
+        with contextlib.suppress(StoreUnavailable):
+            await self._asked(self._store.release([claim]))
+
+    def lost(self, error: PenstockError) -> None:
+        """The store turned out to be away."""
+        if not self.away.is_set():
+            self.away.set()
+            self.here.clear()
+            self._events.emit(StoreLost(self._store.shown, str(error)))
+            self._watching = asyncio.create_task(self._until_it_answers())
+
+    async def _until_it_answers(self) -> None:
+        since, wait = time.monotonic(), 0.1
+        while not await self._answers():
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LOOK_EVERY)
+        self.away.clear()
+        self.here.set()
+        self._events.emit(StoreAnswered(self._store.shown, time.monotonic() - since))
+
+    @property
+    def _effects(self) -> EffectStore:
+        assert isinstance(self._store, EffectStore), "Worker.check lets no effect handler near another store"
+        return self._store
+
+    async def _answers(self) -> bool:
+        try:
+            await self._store.ping()
+        except (StoreUnavailable, ConfigError):
+            return False
+        return True
+
+    async def _asked(self, question: Awaitable[T]) -> T:
+        """The answer; a schema that went away under a running worker is a store that is away."""
+        try:
+            return await question
+        except (StoreUnavailable, ConfigError) as error:
+            self.lost(error)
+            raise StoreUnavailable(str(error)) from error
+
+    async def _renew_for_ever(self) -> None:
+        every = self._terms.lease.total_seconds() / 3
+        while True:
+            await asyncio.sleep(every)
+            due = time.monotonic() - every / 2
+            old = [claim for claim in self._held.values() if self._since.get(claim.token, due) < due]
+            if old:
+                with contextlib.suppress(StoreUnavailable):
+                    await self._renew(old)
+
+    async def _renew(self, claims: list[Claim]) -> None:
+        now = time.monotonic()
+        for claim, held in zip(claims, await self._asked(self._store.renew(claims)), strict=True):
+            if held:
+                self._since[claim.token] = now
+            elif self._held.get((claim.job_id, claim.copy)) is claim:
+                _log.warning("job %s was taken over by another run", claim.job_id)
+                self._since.pop(claim.token, None)
+
+    async def _forget_for_ever(self) -> None:
+        keep = self._terms.retention // timedelta(milliseconds=1)
+        while True:
+            await asyncio.sleep(_EXPIRE_EVERY)
+            with contextlib.suppress(StoreUnavailable):
+                await self._forget(time.time_ns() // 1_000_000 - keep)
+
+    async def _forget(self, before: int) -> None:
+        """One small batch after another, with pauses in which claims come first."""
+        forgotten = _EXPIRE_AT_ONCE
+        while forgotten == _EXPIRE_AT_ONCE:
+            forgotten = await self._asked(self._store.expire(before, _EXPIRE_AT_ONCE))
+            await asyncio.sleep(_EXPIRE_PAUSE)
+
+
+_FENCED = "another run has taken the job over"
+
+
+def refusal(answer: Answer, job: Job[Any], now_ms: int) -> Outcome:
+    """What becomes of a delivery whose claim was answered so, and not ``FRESH``."""
+    match answer.verdict:
+        case Verdict.DONE:
+            return Duplicate("done")
+        case Verdict.RUNNING:
+            wait = min(timedelta(milliseconds=max(0, answer.until - now_ms)), _LONGEST_WAIT)
+            return Snoozed(max(wait, timedelta(seconds=1)), "another run of it has not ended", same_copy=True)
+        case Verdict.CONFLICT:
+            text = f"job {job.id} was published before with other arguments: an id names one job, give this one its own"
+            return Dead(DeadReason.CONFLICT, Failure("penstock.Conflict", text))
+        case _:
+            return Duplicate(f"superseded ({answer.verdict})")
+
+
+def failed(error: Fenced | StoreUnavailable) -> Snoozed:
+    """What becomes of a delivery whose run could not be ended with its store. Costs no attempt."""
+    if isinstance(error, Fenced):
+        return Snoozed(timedelta(seconds=1), str(error), same_copy=True)
+    return Snoozed(_AWAY, str(error))
+
+
+def result_of(value: object) -> bytes | None:
+    """A handler's result as the store keeps it: JSON, or a word for what cannot be kept. Never raises."""
+    if value is None:
+        return None
+    try:
+        data = to_json(value, fallback=repr, inf_nan_mode="null")
+    except Exception:  # noqa: BLE001 - writing it runs foreign code, and the effect must not fail for it
+        return to_json(f"<{type(value).__name__} that cannot be written as JSON>")
+    return data if len(data) <= MAX_RESULT else to_json(f"<a result of {len(data)} bytes, over {MAX_RESULT}>")
+
+
+async def _persistently(
+    step: Callable[[], Awaitable[None]], name: str, events: Events, connect_timeout: timedelta
+) -> None:
+    def report(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        events.emit(ConnectFailed(name, str(error), state.attempt_number, state.upcoming_sleep))
+
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type(StoreUnavailable),
+        wait=wait_random_exponential(multiplier=0.2, max=5.0),
+        stop=stop_after_delay(connect_timeout.total_seconds()),
+        before_sleep=report,
+        reraise=True,
+    )
+    await retrying(step)

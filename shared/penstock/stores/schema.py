@@ -1,0 +1,93 @@
+"""The tables of a store in SQL, version by version: a released version never changes, a further one is added."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+#: The coarse columns that are indexed do not change when a job ends: on PostgreSQL such an update touches no index
+#: (a heap-only tuple, https://www.postgresql.org/docs/15/storage-hot.html), so the cost of a job stays flat.
+POSTGRES: Sequence[Sequence[str]] = (
+    (
+        """CREATE TABLE penstock_records (
+            consumer text NOT NULL,
+            job_id text NOT NULL,
+            copy integer NOT NULL,
+            state text NOT NULL,
+            token bigint NOT NULL,
+            until bigint NOT NULL,
+            args_hash text,
+            result text,
+            claimed bigint NOT NULL,
+            PRIMARY KEY (consumer, job_id)
+        ) WITH (fillfactor = 85)""",
+        "CREATE INDEX penstock_records_claimed ON penstock_records (claimed)",
+        "CREATE INDEX penstock_records_job ON penstock_records (job_id)",
+        """CREATE TABLE penstock_outbox (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            kind text NOT NULL,
+            job_id text NOT NULL,
+            body bytea NOT NULL,
+            due bigint,
+            expires bigint,
+            correlation_id text,
+            app_id text,
+            created bigint NOT NULL,
+            published bigint,
+            parked text
+        )""",
+        """CREATE INDEX penstock_outbox_waiting ON penstock_outbox (kind, id)
+            WHERE published IS NULL AND parked IS NULL""",
+        "CREATE INDEX penstock_outbox_published ON penstock_outbox (published) WHERE published IS NOT NULL",
+        "CREATE INDEX penstock_outbox_parked ON penstock_outbox (id) WHERE parked IS NOT NULL",
+        "CREATE TABLE penstock_outbox_kinds (kind text PRIMARY KEY)",
+    ),
+)
+
+SQLITE: Sequence[Sequence[str]] = (
+    (
+        """CREATE TABLE penstock_records (
+            consumer TEXT NOT NULL,
+            job_id TEXT NOT NULL,
+            copy INTEGER NOT NULL,
+            state TEXT NOT NULL,
+            token INTEGER NOT NULL,
+            until INTEGER NOT NULL,
+            args_hash TEXT,
+            result TEXT,
+            claimed INTEGER NOT NULL,
+            PRIMARY KEY (consumer, job_id)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX penstock_records_claimed ON penstock_records (claimed)",
+        "CREATE INDEX penstock_records_job ON penstock_records (job_id)",
+        """CREATE TABLE penstock_outbox (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            kind TEXT NOT NULL,
+            job_id TEXT NOT NULL,
+            body BLOB NOT NULL,
+            due INTEGER,
+            expires INTEGER,
+            correlation_id TEXT,
+            app_id TEXT,
+            created INTEGER NOT NULL,
+            published INTEGER,
+            parked TEXT
+        )""",
+        """CREATE INDEX penstock_outbox_waiting ON penstock_outbox (kind, id)
+            WHERE published IS NULL AND parked IS NULL""",
+        "CREATE INDEX penstock_outbox_published ON penstock_outbox (published) WHERE published IS NOT NULL",
+        "CREATE INDEX penstock_outbox_parked ON penstock_outbox (id) WHERE parked IS NOT NULL",
+        """CREATE TABLE penstock_outbox_kinds (
+            kind TEXT PRIMARY KEY,
+            relay INTEGER NOT NULL DEFAULT 0,
+            until INTEGER NOT NULL DEFAULT 0
+        ) WITHOUT ROWID""",
+    ),
+)
+
+#: Holds one row: the version the tables have. On PostgreSQL and SQLite alike.
+VERSION_TABLE = "CREATE TABLE IF NOT EXISTS penstock_schema (version bigint NOT NULL)"
+
+
+def missing(steps: Sequence[Sequence[str]], version: int | None) -> Sequence[str]:
+    """The statements that bring a schema of *version* (None: there is none) to the newest."""
+    return [statement for step in steps[version or 0 :] for statement in step]

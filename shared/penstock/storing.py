@@ -1,0 +1,189 @@
+"""What the library asks of a store: claims and marks for every job, and transactions that hold an effect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable  # rows and parameters are whatever SQL carries
+
+from penstock.claims import Answer, Claim, Mark, Record
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+
+
+class Rows(Protocol):
+    """What a statement gave, all of it fetched already."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows were found or changed."""
+        ...
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """The next row, or None."""
+        ...
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """Every row that is left."""
+        ...
+
+
+class Transaction(Protocol):
+    """The transaction of an ``async def`` handler. It is committed when the handler returns, together with the mark
+    that the job is done, and rolled back when it raises. For one task at a time."""
+
+    @property
+    def connection(self) -> Any:
+        """The driver's own connection (``psycopg.AsyncConnection`` or ``sqlite3.Connection``): never commit on it."""
+        ...
+
+    async def execute(self, statement: str, parameters: Parameters = ()) -> Rows:
+        """Run one SQL *statement*; parameters are written ``%s`` or ``%(name)s`` on every database.
+
+        Raises the driver's errors, and ``StoreUnavailable`` when the database is gone.
+        """
+        ...
+
+
+class BlockingTransaction(Protocol):
+    """The transaction of a ``def`` handler; otherwise as ``Transaction``."""
+
+    @property
+    def connection(self) -> Any:
+        """The driver's own connection (``psycopg.Connection`` or ``sqlite3.Connection``): never commit on it."""
+        ...
+
+    def execute(self, statement: str, parameters: Parameters = ()) -> Rows:
+        """As ``Transaction.execute``."""
+        ...
+
+
+class Effect(Protocol):
+    """An open transaction with the right to write the mark into it."""
+
+    @property
+    def transaction(self) -> Transaction:
+        """What the handler gets."""
+        ...
+
+    async def complete(self, claim: Claim, result: bytes | None) -> bool:
+        """Write into this transaction that the job is done; False when *claim* does not hold the record any more."""
+        ...
+
+
+class BlockingEffect(Protocol):
+    """As ``Effect``, for the thread that opened it."""
+
+    @property
+    def transaction(self) -> BlockingTransaction:
+        """What the handler gets."""
+        ...
+
+    def complete(self, claim: Claim, result: bytes | None) -> bool:
+        """As ``Effect.complete``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """What a store holds: records by state, the instant (ms) the oldest was last claimed, its schema's version."""
+
+    schema: int | None
+    newest_schema: int
+    records: Mapping[str, int] = field(default_factory=dict)
+    oldest: int | None = None
+
+
+class Store(Protocol):
+    """A store that remembers jobs. One event loop; safe to share by its tasks. Instants are ms since 1970 UTC.
+
+    Its own clock decides about leases: the database server's, or the host's for a file. Every method raises
+    ``StoreUnavailable`` when the store cannot be reached or cannot write (then what was asked may or may not have
+    happened; asking again is safe), and ``ConfigError`` when its schema is missing or newer than this library.
+    """
+
+    #: Where it is, without a password.
+    shown: str
+
+    async def open(self) -> None:
+        """Connect and check the schema."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything. Idempotent."""
+        ...
+
+    async def ping(self) -> None:
+        """Return when the store answers and can write."""
+        ...
+
+    async def claim(self, claims: Sequence[Claim]) -> list[Answer]:
+        """Answer each claim by ``claims.decide``, atomically each; the keys in one call are distinct.
+
+        A record that a ``FRESH`` claim takes over gets its copy, token and lease, and its ``args_hash`` if it has one.
+        An answer need not survive a crash of the store: then the token does not either, and the effect cannot commit.
+        """
+        ...
+
+    async def mark(self, marks: Sequence[Mark]) -> list[bool]:
+        """Write how runs ended, durably; False where the claim does not hold its record any more. Distinct keys.
+
+        The same mark again is True.
+        """
+        ...
+
+    async def renew(self, claims: Sequence[Claim]) -> list[bool]:
+        """Let each claim's lease begin anew; False where it does not hold its record, or its run has ended."""
+        ...
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        """Let each claim's lease end now, when it still holds its record: the job may be claimed again at once."""
+        ...
+
+    async def expire(self, before: int, limit: int) -> int:
+        """Forget up to *limit* records last claimed before *before* that no live lease holds; returns how many.
+
+        Takes no lock that a claim would wait for longer than one small batch takes.
+        """
+        ...
+
+    async def records(self, job_id: str) -> list[Record]:
+        """What is remembered of a job, by consumer."""
+        ...
+
+    async def forget(self, job_id: str) -> int:
+        """Forget a job at every consumer: its next delivery runs. Returns how many records there were."""
+        ...
+
+    async def status(self) -> StoreStatus:
+        """What the store holds. Also answers when the schema is missing."""
+        ...
+
+    async def migrate(self) -> tuple[int | None, int]:
+        """Make or update the schema, idempotently and safe to run twice at once; the versions before and after.
+
+        Opens no more than it needs: to be called before ``open``.
+        """
+        ...
+
+    async def production_problems(self) -> list[str]:
+        """What keeps this store from being trusted in production, a line each."""
+        ...
+
+
+@runtime_checkable
+class EffectStore(Store, Protocol):
+    """A store whose transactions can hold an effect together with its mark."""
+
+    def effect(self) -> AbstractAsyncContextManager[Effect]:
+        """A transaction, committed at the end of the block and rolled back when it raises.
+
+        Raises ``StoreUnavailable`` when it cannot be opened or committed; then the effect may or may not have happened,
+        and the mark with it.
+        """
+        ...
+
+    def blocking_effect(self) -> AbstractContextManager[BlockingEffect]:
+        """As ``effect``, for the calling thread; many threads may have one each."""
+        ...
