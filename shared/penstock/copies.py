@@ -90,6 +90,8 @@ def dead_letter(delivery: Delivery, dead: Dead, now_ms: int, worker: str) -> Cop
         h.DIED: now_ms,
         h.WORKER: worker,
     }
+    if dead.claim is not None:
+        message.headers[h.ONCE] = True
     return Copy(_fitted(message), DEAD, delivery.queue)
 
 

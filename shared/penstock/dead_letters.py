@@ -99,21 +99,24 @@ class DeadLetters:
         limit: int | None = None,
         rate: float | None = None,
         window: int = WINDOW,
+        remembered: timedelta | None = None,
         each: Callable[[DeadLetter], None] | None = None,
     ) -> ReplayResult:
         """Let the jobs of *queue* that *where* takes run again: same id, next copy number, attempt 1.
 
         A letter is acked once the broker has confirmed its own copy: killed at any moment, this leaves a duplicate at
         worst (which the copy number tells), never a gap. At most *limit* letters, at most *rate* a second, *window*
-        under way at once; *each* is called with every replayed one and must not raise. Letters of ``jobs.unrouted``
-        are published by their kind, the others go back to the queue they died in. Raises ``TopologyMismatch`` when
-        that or *queue* does not exist; later errors are in the result.
+        under way at once. *remembered*: letters of jobs whose effect happens once stay when they died longer ago than
+        that, for the store may have forgotten them (None: they are replayed all the same). *each* is called with every
+        replayed one and must not raise. Letters of ``jobs.unrouted`` are published by their kind, the others go back to
+        the queue they died in. Raises ``TopologyMismatch`` when that or *queue* does not exist; later errors are in the
+        result.
         """
         result = ReplayResult()
         async with self._pass(queue) as letters:
             await self._check_target(queue)
             run = _Replay(letters, self._sender, result, asyncio.Semaphore(window), each or _ignore)
-            await run.all(where, limit, _pace(rate), self._clock)
+            await run.all(where, limit, _pace(rate), self._clock, remembered)
         return result
 
     async def purge(
@@ -178,7 +181,9 @@ class _Replay:
         self._each = each
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def all(self, where: Filter, limit: int | None, pace: Callable[[], float], clock: Clock) -> None:
+    async def all(
+        self, where: Filter, limit: int | None, pace: Callable[[], float], clock: Clock, remembered: timedelta | None
+    ) -> None:
         """Replay what *where* takes; returns once every copy is answered."""
         begun = 0
         try:
@@ -186,6 +191,9 @@ class _Replay:
                 found = await self._letters.next(where, clock.now_ms())
                 if found is None:
                     break
+                if remembered is not None and found[1].forgotten(remembered, clock.now_ms()):
+                    self._result.failed.append((found[1].id, _FORGOTTEN.format(days=remembered.days)))
+                    continue
                 await asyncio.sleep(pace())
                 await self._slots.acquire()
                 task = asyncio.create_task(self._one(*found))
@@ -215,6 +223,12 @@ class _Replay:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._slots.release()
+
+
+_FORGOTTEN = (
+    "its effect happens once, but it died over {days} days ago (PENSTOCK_DEAD_RETENTION) and the store may have "
+    "forgotten it: with --force it is replayed, and its effect may happen again"
+)
 
 
 def _copy(letter: DeadLetter) -> Copy:

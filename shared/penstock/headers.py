@@ -23,12 +23,14 @@ ERROR = "penstock-error"
 TRACEBACK = "penstock-traceback"
 DIED = "penstock-died"
 WORKER = "penstock-worker"
+#: That a store remembers the job, so that it runs once: for as long as the store remembers.
+ONCE = "penstock-once"
 
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 
 #: What only a dead letter carries; stripped when it is replayed.
-STORY = frozenset({QUEUE, REASON, ERROR_TYPE, ERROR, TRACEBACK, DIED, WORKER})
+STORY = frozenset({QUEUE, REASON, ERROR_TYPE, ERROR, TRACEBACK, DIED, WORKER, ONCE})
 
 #: What a copy needs to run and to be told apart: kept whatever else must go to make room.
 NEEDED = frozenset({ATTEMPT, COPY, EXPIRES, DUE, PUBLISHED, ORIGIN, SEQ, TRACEPARENT}) | STORY - {TRACEBACK}

@@ -43,6 +43,8 @@ class DeadLetter:
     copy: int
     worker: str
     history: tuple[str, ...]
+    #: Whether a store remembers the job: its effect happens once, as long as it does.
+    once: bool
 
     @classmethod
     def of(cls, delivery: Delivery) -> DeadLetter:
@@ -65,7 +67,12 @@ class DeadLetter:
             copy=h.copy_of(headers),
             worker=h.text_of(headers, h.WORKER),
             history=tuple(line for line in history if isinstance(line, str)) if isinstance(history, list) else (),
+            once=headers.get(h.ONCE) is True,
         )
+
+    def forgotten(self, retention: timedelta, now_ms: int) -> bool:
+        """Whether the store may have forgotten the job, so that a replay could repeat its effect."""
+        return self.once and (self.died is None or _is_older(self.died, now_ms, retention))
 
     @property
     def work_queue(self) -> str:

@@ -107,6 +107,11 @@ class Management:
             self._call("GET", f"operator-policies/{self._vhost}"),
         )
 
+    def consumers(self, queue: str) -> list[str]:
+        """The tags of those who consume *queue*; one that came within the last seconds may be missing."""
+        found = self._call("GET", f"queues/{self._vhost}/{quote(queue, safe='')}").get("consumer_details", [])
+        return [str(consumer["consumer_tag"]) for consumer in found]
+
     def put_policy(self, policy: Policy) -> None:
         """Set *policy*, new or over one of its name."""
         self._call(

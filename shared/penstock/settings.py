@@ -86,6 +86,8 @@ class Settings(BaseSettings):
     topology: Path = DEFAULT_FILE
     #: Where jobs are remembered whose effect happens once: ``sqlite:///``, ``postgresql://`` or ``redis://``.
     store_url: SecretStr | None = None
+    #: Whether a worker makes or updates the store's schema when it starts (development; ``--apply`` sets it).
+    store_migrate: bool = False
     #: How long a claim holds without a sign of life of its worker.
     store_lease: _Lease = LEASE
     #: How long a job is remembered, and how long its dead letter may be replayed without ``--force``.

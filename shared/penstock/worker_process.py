@@ -71,9 +71,18 @@ async def _store(worker: Worker, settings: Settings) -> Store | None:
     """The store of a worker that needs one. Raises ``ConfigError`` for one not to be trusted in production."""
     if not worker.needs_store:
         return None
-    store = store_for(settings.store, connections=worker.slots)
-    if settings.production and (problems := await store.production_problems()):
-        raise ConfigError(*problems)
+    where = settings.store
+    store = store_for(where, connections=worker.slots)
+    if settings.production:
+        problems = await store.production_problems()
+        if where.scheme == "sqlite":
+            from penstock import one_host  # an HTTP client, which no other worker needs
+
+            problems += one_host.problems(worker.queue, settings.broker_url)
+        if problems:
+            raise ConfigError(*problems)
+    if settings.store_migrate:
+        await store.migrate()
     return store
 
 

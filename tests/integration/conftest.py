@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -117,3 +118,9 @@ def fragile(fragile_node: Fragile) -> Fragile:
     fragile_node.start()
     asyncio.run(empty(fragile_node.url, "jobs.email"))
     return fragile_node
+
+
+@pytest.fixture(params=["sqlite"])
+def effect_store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh database that can hold an effect together with its mark; not migrated yet."""
+    return f"sqlite:///{tmp_path}/store.db"

@@ -20,11 +20,13 @@ ROOT = Path(__file__).parents[2]
 class WorkerProcess:
     """``penstock worker tests.support.apps:build`` on the broker at *url*, with its files in *folder*."""
 
-    def __init__(self, url: str, folder: Path, *, factory: str = "build", **settings: str) -> None:
+    def __init__(
+        self, url: str, folder: Path, *, factory: str = "build", module: str = "tests.support.apps", **settings: str
+    ) -> None:
         self.ledger = Ledger(folder / "effects")
         self.log = folder / "worker.log"
         self.pid = 0
-        self._command = [sys.executable, "-m", "penstock", "worker", f"tests.support.apps:{factory}"]
+        self._command = [sys.executable, "-m", "penstock", "worker", f"{module}:{factory}"]
         self._environment = {
             **os.environ,
             "RABBITMQ_URL": url,

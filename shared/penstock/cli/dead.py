@@ -105,6 +105,9 @@ def replay_command(
     rate: Annotated[
         float | None, typer.Option("--rate", min=0.01, metavar="N", help="At most so many a second.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also jobs that happen once and whose store may have forgotten them.")
+    ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -117,7 +120,8 @@ def replay_command(
     async def replay(dead: DeadLetters, settings: Settings) -> ReplayResult:
         total = ReplayResult()
         for name in _queues(queue, settings):
-            result = await dead.replay(name, where, limit=limit, rate=rate)
+            remembered = None if force else settings.dead_retention
+            result = await dead.replay(name, where, limit=limit, rate=rate, remembered=remembered)
             total.replayed += result.replayed
             total.failed += result.failed
             total.stopped = result.stopped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -44,7 +45,9 @@ def worker(
     ] = None,
     processes: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Worker processes.")] = 1,
     reload: Annotated[bool, typer.Option("--reload", help="Start anew when a file changes (development).")] = False,
-    apply: Annotated[bool, typer.Option("--apply", help="Declare the topology first (development).")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Declare topology and store schema first (development).")
+    ] = False,
 ) -> None:
     """Run the worker that FACTORY builds until it is told to stop."""
     settings = Settings.load(slots=slots)
@@ -55,6 +58,8 @@ def worker(
         from penstock.cli.declaring import declare  # a worker without --apply loads no second driver
 
         asyncio.run(declare(settings))
+        os.environ["PENSTOCK_STORE_MIGRATE"] = "1"  # for the worker processes, wherever they come to be
+        settings = Settings.load(slots=slots)
     raise typer.Exit(_run(target, settings, processes, reload))
 
 

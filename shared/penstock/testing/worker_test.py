@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import tempfile
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar  # options of a worker are handed through
 
 from penstock.brokers.memory import MemoryBroker
+from penstock.claims import StoreUrl
 from penstock.events import ConsumingStarted, Event, JobFinished
 from penstock.handlers import Handlers
 from penstock.job import JobKind, Receipt
 from penstock.message import Message
-from penstock.outcome import Dead, Done, Expired, Outcome, Retried, Snoozed
+from penstock.outcome import Dead, Done, Duplicate, Expired, Outcome, Retried, Snoozed
 from penstock.publisher import AsyncPublisher
+from penstock.stores.sqlite import SqliteStore
+from penstock.storing import Store
 from penstock.testing.clock import ManualClock
 from penstock.topology.build import build
 from penstock.topology.names import DELAY, JOBS, UNROUTED, dead_queue
@@ -51,13 +56,15 @@ class WorkerTest:
         clock: ManualClock | None = None,
         broker: MemoryBroker | None = None,
         factory: str | None = None,
+        store: Store | None = None,
         **options: Any,
     ) -> None:
         """Prepare to run *subject*: a worker not yet run, or handlers, for which one is made on *queue* with *options*.
 
         *spec*: the topology (``read_spec`` reads a file's); without one the queue takes exactly the kinds that have a
         handler. *clock* and *broker*: to be shared with another test of the same broker; *spec* is then left out.
-        *factory*: as for ``Worker.run``, for handlers with ``isolation="process"``.
+        *factory*: as for ``Worker.run``, for handlers with ``isolation="process"``. *store*: for handlers that say
+        ``once``, migrated already; without one they get a fresh SQLite file, whose leases pass by *clock*.
         """
         self.worker = subject if isinstance(subject, Worker) else Worker(subject, queue=queue, **options)
         self.clock = clock or ManualClock()
@@ -66,6 +73,10 @@ class WorkerTest:
         self.events: list[Event] = []
         self.worker.clock = self.clock
         self._factory = factory
+        self._files = contextlib.ExitStack()
+        self._store = store
+        #: Where the store is that this test made for itself; empty until it has begun, and when it has none.
+        self.store_url = ""
         self._stop = asyncio.Event()
         self._consuming = asyncio.Event()
         self._running: asyncio.Task[bool] | None = None
@@ -127,6 +138,11 @@ class WorkerTest:
         return self._ended_as(Dead)
 
     @property
+    def duplicates(self) -> Sequence[JobFinished]:
+        """The deliveries whose job the store knew already."""
+        return self._ended_as(Duplicate)
+
+    @property
     def expired(self) -> Sequence[JobFinished]:
         """The jobs that came too late to be run."""
         return self._ended_as(Expired)
@@ -149,8 +165,9 @@ class WorkerTest:
 
     async def __aenter__(self) -> Self:
         self.worker.events.subscribe(self._saw)
+        store = await self._opened_store()
         self._running = asyncio.create_task(
-            self.worker.run(self.broker, stop=self._stop, drain_timeout=DRAIN, factory=self._factory)
+            self.worker.run(self.broker, stop=self._stop, drain_timeout=DRAIN, factory=self._factory, store=store)
         )
         started = asyncio.create_task(self._consuming.wait())
         await asyncio.wait([self._running, started], return_when=asyncio.FIRST_COMPLETED)
@@ -166,8 +183,17 @@ class WorkerTest:
         self._stop.set()
         await asyncio.wait([self._running])
         await self.publisher.close()
+        self._files.close()
         if error is None and not self._running.result():
             raise TimeoutError(f"a handler still ran {DRAIN.total_seconds():g} s after the test was over")
+
+    async def _opened_store(self) -> Store | None:
+        if self._store is None and self.worker.needs_store:
+            folder = self._files.enter_context(tempfile.TemporaryDirectory(prefix="penstock-test-"))
+            self.store_url = f"sqlite:///{folder}/store.db"
+            self._store = SqliteStore(StoreUrl.parse(self.store_url), clock=self.clock)
+            await self._store.migrate()
+        return self._store
 
     def _saw(self, event: Event) -> None:
         self.events.append(event)
