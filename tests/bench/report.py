@@ -116,6 +116,8 @@ _METHOD = """\
 - *publish*: from the first publish until the last confirm. Pipelined means up to 1,000 unconfirmed; Celery and
   Dramatiq have no such call, so there they run 16 threads. *One by one*: each confirmed before the next; Penstock's
   16 threads share one `Publisher`, the others' have a connection each.
+  Pika publishes to a topic exchange and a queue with the arguments of a work queue, as Penstock does: to the default
+  exchange and a plain queue the broker itself takes more a second.
 - *work*: from the first to the last finished of the queued jobs, each one's message copied from one that the entrant's
   own client published. Penstock's handlers have typed arguments, a deadline, middleware and a metrics subscriber; Pika
   has a task and an ack per job and nothing else. After each run the queue must be empty: who has not acked has no

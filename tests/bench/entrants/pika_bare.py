@@ -29,8 +29,17 @@ from tests.bench.entrants.common import (
     timed_async,
 )
 
-QUEUE = "bench.pika"
-QUORUM = {"x-queue-type": "quorum"}
+QUEUE = EXCHANGE = "bench.pika"
+KEY = "bench.note"
+#: The work that the broker has with a job of ours: a topic exchange and a queue with the arguments of a work queue.
+#: Published to the default exchange instead, RabbitMQ takes a quarter (3.10) more messages a second.
+WORK_QUEUE = {
+    "x-queue-type": "quorum",
+    "x-dead-letter-exchange": "jobs.dead",
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+    "x-delivery-limit": 20,
+}
 BODY = compact(arguments())
 PROPERTIES = pika.BasicProperties(delivery_mode=2, content_type="application/json", message_id="x" * 36)
 
@@ -56,7 +65,9 @@ class Wire:
         )
         connection = await opened
         channel = await _answer(lambda done: connection.channel(on_open_callback=done))
-        await _answer(lambda done: channel.queue_declare(QUEUE, durable=True, arguments=QUORUM, callback=done))
+        await _answer(lambda done: channel.exchange_declare(EXCHANGE, "topic", durable=True, callback=done))
+        await _answer(lambda done: channel.queue_declare(QUEUE, durable=True, arguments=WORK_QUEUE, callback=done))
+        await _answer(lambda done: channel.queue_bind(QUEUE, EXCHANGE, "bench.*", callback=done))
         return cls(connection, channel)
 
     async def confirm(self) -> None:
@@ -67,7 +78,7 @@ class Wire:
         self._progress.set()
 
     def publish(self, body: bytes = BODY) -> None:
-        self.channel.basic_publish("", QUEUE, body, PROPERTIES, mandatory=True)
+        self.channel.basic_publish(EXCHANGE, KEY, body, PROPERTIES, mandatory=True)
         self.sent += 1
 
     async def publish_window(self, count: int) -> None:
@@ -113,11 +124,13 @@ class Blocking:
     def __init__(self) -> None:
         self._connection = pika.BlockingConnection(pika.URLParameters(broker_url()))
         self._channel = self._connection.channel()
-        self._channel.queue_declare(QUEUE, durable=True, arguments=QUORUM)
+        self._channel.exchange_declare(EXCHANGE, "topic", durable=True)
+        self._channel.queue_declare(QUEUE, durable=True, arguments=WORK_QUEUE)
+        self._channel.queue_bind(QUEUE, EXCHANGE, "bench.*")
         self._channel.confirm_delivery()
 
     def publish(self) -> None:
-        self._channel.basic_publish("", QUEUE, BODY, PROPERTIES, mandatory=True)
+        self._channel.basic_publish(EXCHANGE, KEY, BODY, PROPERTIES, mandatory=True)
 
     def close(self) -> None:
         self._connection.close()
