@@ -3,8 +3,19 @@
 from hypothesis import settings
 
 from tests.support.brokers import broker, broker_version, own_broker, vhost, vhost_url
+from tests.support.redis import own_redis, redis_numbers, redis_server, redis_url
 
-__all__ = ["broker", "broker_version", "own_broker", "vhost", "vhost_url"]
+__all__ = [
+    "broker",
+    "broker_version",
+    "own_broker",
+    "own_redis",
+    "redis_numbers",
+    "redis_server",
+    "redis_url",
+    "vhost",
+    "vhost_url",
+]
 
 # A machine under load is slow, not wrong: no deadline per example.
 settings.register_profile("penstock", deadline=None)
