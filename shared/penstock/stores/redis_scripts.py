@@ -159,7 +159,11 @@ for i = 6, #KEYS do
     move(key, consumer, record.state, state, record.claimed)
     record.state = state
     write(key, consumer, record)
-    if result then redis.call('HSET', key, 'result:' .. consumer, result) end
+    if result then
+      redis.call('HSET', key, 'result:' .. consumer, result)
+    else
+      redis.call('HDEL', key, 'result:' .. consumer)
+    end
   end
   answers[#answers + 1] = holds and 1 or 0
 end
