@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 
+from penstock.claiming import RETENTION
 from penstock.claims import StoreUrl
 from penstock.errors import ConfigError
 from penstock.ports import Broker
+from penstock.relaying import Outbox
 from penstock.storing import Store
 from penstock.urls import BrokerUrl, from_env
 
@@ -26,10 +29,11 @@ STORE_VARIABLE = "PENSTOCK_STORE_URL"
 STORE = "sqlite:///penstock.db"
 
 
-def store_for(url: str | StoreUrl | None = None, *, connections: int = 16) -> Store:
+def store_for(url: str | StoreUrl | None = None, *, connections: int = 16, retention: timedelta = RETENTION) -> Store:
     """The store at *url*; when None, the one the environment names (``PENSTOCK_STORE_URL``), else a local file.
 
-    *connections*: how many effects may be under way at once. Nothing is opened yet. Raises ``ConfigError`` for a URL
+    *connections*: how many effects may be under way at once. *retention*: after which Redis forgets a record by itself;
+    the others are told by their workers. Nothing is opened yet. Raises ``ConfigError`` for a URL
     that cannot be read, and for a driver that is not installed.
     """
     where = url or os.environ.get(STORE_VARIABLE, "").strip() or STORE
@@ -45,10 +49,31 @@ def store_for(url: str | StoreUrl | None = None, *, connections: int = 16) -> St
             return PostgresStore(parsed, connections=connections)
         from penstock.stores.redis_store import RedisStore
 
-        return RedisStore(parsed)
+        return RedisStore(parsed, retention=retention)
     except ModuleNotFoundError as error:
         extra = "postgres" if parsed.scheme == "postgresql" else "redis"
         raise ConfigError(f"{parsed.shown} needs {error.name}: pip install 'penstock[{extra}]'") from None
+
+
+def outbox_for(url: str | StoreUrl | None = None, *, connections: int = 4) -> Outbox:
+    """The outbox in the store at *url*, as relays use it; otherwise as ``store_for``.
+
+    *connections*: how many kinds may be relayed at once. Raises ``ConfigError`` also for a store that holds no outbox.
+    """
+    where = url or os.environ.get(STORE_VARIABLE, "").strip() or STORE
+    parsed = StoreUrl.parse(where) if isinstance(where, str) else where
+    if parsed.scheme == "sqlite":
+        from penstock.stores.outbox_sqlite import SqliteOutbox
+
+        return SqliteOutbox(parsed)
+    if parsed.scheme != "postgresql":
+        raise ConfigError(f"{parsed.shown} holds no outbox: that takes transactions, so sqlite:// or postgresql://")
+    try:
+        from penstock.stores.outbox_postgres import PostgresOutbox
+
+        return PostgresOutbox(parsed, connections=connections)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{parsed.shown} needs {error.name}: pip install 'penstock[postgres]'") from None
 
 
 def _parsed(url: str | BrokerUrl | None) -> BrokerUrl:

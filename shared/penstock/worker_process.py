@@ -72,7 +72,7 @@ async def _store(worker: Worker, settings: Settings) -> Store | None:
     if not worker.needs_store:
         return None
     where = settings.store
-    store = store_for(where, connections=worker.slots)
+    store = store_for(where, connections=worker.slots, retention=settings.store_retention)
     if settings.production:
         problems = await store.production_problems()
         if where.scheme == "sqlite":

@@ -18,6 +18,7 @@ from penstock.testing.broker_files import ADVANCED, free_ports
 from penstock.testing.broker_node import BrokerInfo, PrivateBroker
 from tests.support.brokers import installation, manage
 from tests.support.certificates import Certificates, make_certificates
+from tests.support.postgres import PrivatePostgres
 from tests.support.working import declare, empty
 
 #: Two queues of their own kinds, and two that share one.
@@ -120,7 +121,10 @@ def fragile(fragile_node: Fragile) -> Fragile:
     return fragile_node
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def effect_store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A fresh database that can hold an effect together with its mark; not migrated yet."""
-    return f"sqlite:///{tmp_path}/store.db"
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/store.db"
+    server: PrivatePostgres = request.getfixturevalue("postgres_server")
+    return server.new_database()

@@ -93,9 +93,9 @@ async def publisher(url: str) -> AsyncIterator[AsyncPublisher]:
 
 async def test_a_job_published_twice_adds_once(url: str, store_url: str, publisher: AsyncPublisher) -> None:
     async with working(url, handling(add), store=store_for(store_url)) as watched:
-        for _ in range(3):
+        for earlier in range(3):
             await publisher.publish(CREDIT, Credit(123, 5), id="one")
-            await watched.until(JobFinished, len(watched.finished) + 1)
+            await watched.until(JobFinished, earlier + 1)
         assert await outcomes(watched, 3) == [Done, Duplicate, Duplicate]
     assert await ledger(store_url) == [("one", 123, 5)]
 

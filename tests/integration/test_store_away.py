@@ -1,0 +1,166 @@
+"""The store goes away, is slow, is full: no effect without its mark, no attempt burnt, no dead letter, nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from penstock import AsyncPublisher, Handlers, Job, JobKind, Transaction
+from penstock.claiming import StoreTerms
+from penstock.connect import store_for
+from penstock.events import JobFinished, StoreAnswered, StoreLost
+from penstock.outcome import Done, Snoozed
+from tests.support.once_apps import INSERT, Credit, ledger, with_a_ledger
+from tests.support.postgres import StartPostgres
+from tests.support.waiting import eventually
+from tests.support.working import Watched, depth, empty, working
+
+pytestmark = pytest.mark.timeout(90)
+
+CREDIT = JobKind("email.credit", Credit)
+TERMS = StoreTerms(lease=timedelta(seconds=3))
+
+
+@pytest.fixture(autouse=True)
+async def nothing_waits(url: str) -> None:
+    """Every test finds empty queues."""
+    await empty(url, *(f"jobs.{name}" for name in ("email", "email.dead", "delay.00-1s", "delay.01-2s")))
+
+
+def handlers_of(add: object) -> Handlers:
+    """Handlers with *add* for the credits."""
+    handlers = Handlers()
+    handlers.on(CREDIT, once="effect")(add)  # type: ignore[call-overload] # any handler of the right shape
+    return handlers
+
+
+async def add(job: Job[Credit], tx: Transaction) -> None:
+    """The effect."""
+    await tx.execute(INSERT, (job.id, job.args.user, job.args.amount))
+
+
+async def publish(url: str, *ids: str) -> None:
+    """Publish credits under *ids*."""
+    async with AsyncPublisher(url) as publisher:
+        await publisher.publish_many([CREDIT.new(Credit(1, 1), id=job_id) for job_id in ids])
+
+
+def done(watched: Watched) -> Counter[str]:
+    """The jobs that are done, each with how often."""
+    return Counter(event.id for event in watched.finished if isinstance(event.outcome, Done))
+
+
+def burnt(watched: Watched) -> set[int]:
+    """The attempts that were made."""
+    return {event.attempt for event in watched.of(JobFinished)}
+
+
+async def test_a_store_that_is_killed_and_comes_back_costs_no_attempt_and_no_job(
+    url: str, own_postgres: StartPostgres
+) -> None:
+    server = own_postgres()
+    store = await with_a_ledger(server.new_database())
+    ids = [f"job-{n}" for n in range(60)]
+    async with working(url, handlers_of(add), store=store_for(store), terms=TERMS) as watched:
+        await publish(url, *ids[:30])
+        await watched.until(JobFinished, 5)
+        server.kill()
+        await publish(url, *ids[30:])
+        await watched.until(StoreLost)
+        assert await depth(url, "jobs.email.dead") == 0
+        server.start()
+        await watched.until(StoreAnswered, within=20)
+        await eventually(lambda: done(watched).keys() == set(ids), within=40)
+        assert burnt(watched) == {1}
+        assert await depth(url, "jobs.email.dead") == 0
+    assert await ledger(store) == Counter(ids)
+
+
+async def test_nothing_is_consumed_while_the_store_is_away(url: str, own_postgres: StartPostgres) -> None:
+    server = own_postgres()
+    store = await with_a_ledger(server.new_database())
+    async with working(url, handlers_of(add), store=store_for(store), terms=TERMS) as watched:
+        server.stop()
+        await publish(url, "first")
+        await watched.until(StoreLost)
+        await eventually(lambda: depth(url, "jobs.email"), within=20)  # it comes back, and waits
+        await publish(url, "second")
+        assert await depth(url, "jobs.email") == 2
+        assert not done(watched)
+        server.start()
+        await eventually(lambda: done(watched).keys() == {"first", "second"}, within=30)
+    assert await ledger(store) == Counter(["first", "second"])
+
+
+async def test_a_store_that_dies_in_the_middle_of_an_effect_takes_the_effect_along(
+    url: str, own_postgres: StartPostgres
+) -> None:
+    server = own_postgres()
+    store = await with_a_ledger(server.new_database())
+    wrote, go_on = asyncio.Event(), asyncio.Event()
+
+    async def waits(job: Job[Credit], tx: Transaction) -> None:
+        await add(job, tx)
+        wrote.set()
+        await go_on.wait()
+
+    async with working(url, handlers_of(waits), store=store_for(store), terms=TERMS) as watched:
+        await publish(url, "cut")
+        await asyncio.wait_for(wrote.wait(), 10)
+        server.kill()
+        go_on.set()
+        (first,) = await watched.until(JobFinished)
+        assert isinstance(first.outcome, Snoozed)
+        server.start()
+        await eventually(lambda: done(watched).keys() == {"cut"}, within=30)
+        assert burnt(watched) == {1}
+    assert await ledger(store) == Counter(["cut"])
+
+
+async def test_a_store_that_answers_late_is_waited_for(url: str, own_postgres: StartPostgres) -> None:
+    server = own_postgres()
+    store = await with_a_ledger(server.new_database())
+    async with working(url, handlers_of(add), store=store_for(store), terms=TERMS) as watched:
+        with server.frozen():
+            await publish(url, "late")
+            await eventually(lambda: not_ready(url), within=10)
+            assert not watched.finished
+        await eventually(lambda: done(watched).keys() == {"late"}, within=20)
+        assert not watched.of(StoreLost)
+    assert await ledger(store) == Counter(["late"])
+
+
+async def not_ready(url: str) -> bool:
+    """Whether the queue's one job has been delivered."""
+    return await depth(url, "jobs.email") == 0
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """No file of this process can grow beyond *size* bytes, as if the disk were full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_a_full_disk_stops_effects_and_loses_none(url: str, tmp_path: Path) -> None:
+    store = await with_a_ledger(f"sqlite:///{tmp_path}/store.db")
+    ids = [f"job-{n}" for n in range(40)]
+    async with working(url, handlers_of(add), store=store_for(store), terms=TERMS) as watched:
+        with disk_of((tmp_path / "store.db-wal").stat().st_size):
+            await publish(url, *ids)
+            await watched.until(StoreLost)
+        await watched.until(StoreAnswered, within=20)
+        await eventually(lambda: done(watched).keys() == set(ids), within=40)
+        assert burnt(watched) == {1}
+    assert await ledger(store) == Counter(ids)
