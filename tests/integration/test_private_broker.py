@@ -174,3 +174,9 @@ def test_a_detached_node_outlives_its_command_and_its_password_is_never_shown(tm
         assert wait_until(lambda: _command("status", tmp_path)[0] == 3)
     finally:
         node.kill()
+
+
+def test_a_shell_that_reads_the_env_file_finds_the_node_and_its_management(broker: BrokerInfo) -> None:
+    command = f'. "{broker.env_file}" && printf "%s %s" "$(cat "$RABBITMQ_URL_FILE")" "$RABBITMQ_MANAGEMENT_URL"'
+    read = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=10, check=True)
+    assert read.stdout == f"{broker.amqp_url} {broker.management_url}"

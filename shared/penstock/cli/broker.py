@@ -23,7 +23,7 @@ _EXAMPLES = """
 Examples:
   penstock broker run                              until Ctrl-C
   penstock broker run --detach                     goes on by itself; data stays in .penstock/broker
-  export RABBITMQ_URL_FILE=.penstock/broker/url    what the other commands then use
+  . .penstock/broker/env                           the other commands then use this node
   penstock broker stop
 """
 
@@ -128,7 +128,7 @@ _LINES = (
     ("management", "management_url"),
     ("user", "user"),
     ("password in", "password_file"),
-    ("URL in", "url_file"),
+    ("for a shell", "env_file"),
 )
 
 
@@ -146,4 +146,5 @@ def _facts(info: BrokerInfo) -> dict[str, object]:
         "user": info.user,
         "password_file": str(NodeFolder(info.folder).password_file),
         "url_file": str(info.url_file),
+        "env_file": str(info.env_file),
     }

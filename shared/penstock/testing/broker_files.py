@@ -10,6 +10,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 
 from penstock.errors import ConfigError
 
@@ -79,6 +80,7 @@ class NodeFolder:
         self.log = path / "log" / "node.log"
         self.password_file = path / "password"
         self.url_file = path / "url"
+        self.env_file = path / "env"
         self._state = path / "state.json"
 
     def load(self) -> NodeState | None:
@@ -121,6 +123,11 @@ class NodeFolder:
         _write(self.path / "enabled_plugins", f"[{','.join(plugins)}].\n")
         _write(self.path / "rabbitmq-env.conf", "")
         _write(self.url_file, f"amqp://{USER}:{self.password()}@{LOOPBACK}:{state.ports.amqp}/\n")
+        variables = {
+            "RABBITMQ_URL_FILE": str(self.url_file.resolve()),
+            "RABBITMQ_MANAGEMENT_URL": f"http://{LOOPBACK}:{state.ports.management}",
+        }
+        _write(self.env_file, "".join(f"export {name}={quote(value)}\n" for name, value in variables.items()))
 
     def last_words(self) -> str:
         """What the node said before it gave up, without the Erlang terms it prints after that."""

@@ -59,6 +59,11 @@ class BrokerInfo:
         """The file that holds ``amqp_url``, for ``RABBITMQ_URL_FILE``."""
         return NodeFolder(self.folder).url_file
 
+    @property
+    def env_file(self) -> Path:
+        """A file for a shell to read (``. FILE``), after which the other commands find the node and its management."""
+        return NodeFolder(self.folder).env_file
+
     def url_for(self, vhost: str) -> str:
         """The AMQP URL of *vhost*, password and all."""
         path = "" if vhost == "/" else quote(vhost, safe="")
