@@ -50,13 +50,23 @@ from penstock.retry import RetryPolicy
 from penstock.storing import BlockingTransaction, Transaction
 
 if TYPE_CHECKING:
+    from penstock import outbox
     from penstock.publisher import AsyncPublisher, Publisher
+    from penstock.results import Result, Results
     from penstock.worker import Worker
 
 __version__ = "0.1.0"
 
 #: Loaded when first used: they bring asyncio and more, which a module that only declares kinds never needs.
-_LAZY = {"AsyncPublisher": "penstock.publisher", "Publisher": "penstock.publisher", "Worker": "penstock.worker"}
+_LAZY = {
+    "AsyncPublisher": "penstock.publisher",
+    "Publisher": "penstock.publisher",
+    "Result": "penstock.results",
+    "Results": "penstock.results",
+    "Worker": "penstock.worker",
+}
+#: Modules that are public as a whole.
+_MODULES = {"outbox"}
 
 __all__ = [
     "AccessRefused",
@@ -95,6 +105,8 @@ __all__ = [
     "RegistrationError",
     "Reject",
     "Released",
+    "Result",
+    "Results",
     "Retried",
     "Retry",
     "RetryPolicy",
@@ -111,14 +123,15 @@ __all__ = [
     "Unroutable",
     "UsageError",
     "Worker",
+    "outbox",
 ]
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LAZY:
+    if name not in _LAZY and name not in _MODULES:
         raise AttributeError(f"module 'penstock' has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(_LAZY[name]), name)
+    value = import_module(f"penstock.{name}") if name in _MODULES else getattr(import_module(_LAZY[name]), name)
     globals()[name] = value
     return value

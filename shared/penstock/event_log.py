@@ -23,6 +23,9 @@ from penstock.events import (
     LinkOpened,
     LoopLagged,
     Published,
+    Relayed,
+    RelayParked,
+    RelayPutOff,
     SettleFailed,
     StoreAnswered,
     StoreLost,
@@ -71,6 +74,9 @@ class EventLog:
             DrainStarted: self._draining,
             StoreLost: self._store_lost,
             StoreAnswered: self._store_answered,
+            Relayed: self._relayed,
+            RelayParked: self._parked,
+            RelayPutOff: self._put_off,
         }
 
     def __call__(self, event: Event) -> None:
@@ -145,8 +151,18 @@ class EventLog:
     def _store_answered(self, event: StoreAnswered) -> None:
         self._log.info("store answers again", store=event.store, away_s=round(event.seconds, 1))
 
-    def _count(self, what: str, run: float = 0.0) -> None:
-        self._counts[what] += 1
+    def _relayed(self, event: Relayed) -> None:
+        self._count("relayed", times=event.count)
+
+    def _parked(self, event: RelayParked) -> None:
+        self._log.warning("job parked in the outbox", job_id=event.id, kind=event.kind, error=_cut(event.reason))
+
+    def _put_off(self, event: RelayPutOff) -> None:
+        again = round(event.delay, 1)
+        self._log.warning("not relayed", kind=event.kind, jobs=event.count, again_in=again, error=_cut(event.reason))
+
+    def _count(self, what: str, run: float = 0.0, times: int = 1) -> None:
+        self._counts[what] += times
         self._busy += run
         if self._timer is None:
             self._arm()

@@ -135,6 +135,44 @@ class StoreAnswered:
     seconds: float
 
 
+@dataclass(slots=True, eq=False)
+class Relayed:
+    """A relay published *count* jobs of a kind from an outbox, in *seconds* from taking to marking them."""
+
+    kind: str
+    count: int
+    seconds: float
+
+
+@dataclass(slots=True, eq=False)
+class RelayParked:
+    """A job of an outbox cannot be published as it is: it waits there for somebody to look."""
+
+    kind: str
+    id: str
+    reason: str
+
+
+@dataclass(slots=True, eq=False)
+class RelayPutOff:
+    """The broker did not take *count* jobs of a kind from an outbox; they are tried again after *delay* seconds."""
+
+    kind: str
+    count: int
+    reason: str
+    delay: float
+
+
+@dataclass(slots=True, eq=False)
+class OutboxBacklog:
+    """What an outbox holds: jobs that wait, seconds since the *oldest* of them was added (None: none), parked jobs."""
+
+    outbox: str
+    waiting: int
+    oldest: float | None
+    parked: int
+
+
 Event = (
     JobStarted
     | JobFinished
@@ -150,6 +188,10 @@ Event = (
     | DrainStarted
     | StoreLost
     | StoreAnswered
+    | Relayed
+    | RelayParked
+    | RelayPutOff
+    | OutboxBacklog
 )
 Subscriber = Callable[[Event], None]
 

@@ -26,7 +26,9 @@ def surface() -> Iterator[str]:
 
 
 def _lines(name: str, value: object) -> Iterator[str]:
-    if not inspect.isclass(value):
+    if inspect.ismodule(value):
+        yield from (f"{name}.{member}{_signature(getattr(value, member))}" for member in value.__all__)
+    elif not inspect.isclass(value):
         yield f"{name} = {value}".replace("penstock.", "")
     elif issubclass(value, Enum):
         yield f"{name}: {', '.join(member.value for member in value)}"

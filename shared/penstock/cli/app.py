@@ -17,6 +17,8 @@ _COMMANDS = {
     "publish": "penstock.cli.publish",
     "worker": "penstock.cli.worker",
     "dead": "penstock.cli.dead",
+    "store": "penstock.cli.store",
+    "outbox": "penstock.cli.outbox",
     "topology": "penstock.cli.topology",
     "broker": "penstock.cli.broker",
 }
