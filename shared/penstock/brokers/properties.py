@@ -9,7 +9,7 @@ from typing import Any  # header values are whatever AMQP carried
 
 from penstock.brokers.tables import MAX_SECONDS, decode_table, encode_field, encode_short
 from penstock.errors import Unencodable
-from penstock.headers import SEQ
+from penstock.headers import PUBLISHED, SEQ
 from penstock.message import Message
 
 _CONTENT = struct.Struct(">IQH")  # class and weight · body size · flags
@@ -21,6 +21,11 @@ _SEQ = struct.Struct(">cQ")
 _BASIC = 60 << 16
 _PERSISTENT = b"\x02"
 _SEQ_NAME = encode_short(SEQ, "header")
+
+#: The header table of every first publish, in one step: when it was, and its number.
+_FRESH_NAME = encode_short(PUBLISHED, "header")
+_FRESH = struct.Struct(f">{len(_FRESH_NAME)}scq{len(_SEQ_NAME)}scQ")
+_EPOCH_64 = 1 << 31  # below, an integer takes 32 bits
 
 _CONTENT_TYPE, _CONTENT_ENCODING, _HEADERS, _DELIVERY_MODE = 1 << 15, 1 << 14, 1 << 13, 1 << 12
 _CORRELATION_ID, _REPLY_TO, _MESSAGE_ID, _TIMESTAMP, _TYPE, _APP_ID = 1 << 10, 1 << 9, 1 << 7, 1 << 6, 1 << 5, 1 << 3
@@ -127,6 +132,9 @@ def seq_of(header: bytes) -> int | None:
 def _encode_headers(headers: Mapping[str, Any], seq: int) -> bytes:
     if not _CARBON_COPIES.isdisjoint(headers):
         _check_carbon_copies(headers)
+    published = headers.get(PUBLISHED)
+    if len(headers) == 1 and type(published) is int and _EPOCH_64 <= published < 1 << 63:
+        return _FRESH.pack(_FRESH_NAME, b"l", published, _SEQ_NAME, b"l", seq)
     fields = [_name(name) + encode_field(headers, name) for name in headers if name != SEQ]
     fields.append(_SEQ_NAME + _SEQ.pack(b"l", seq))
     return b"".join(fields)
