@@ -19,6 +19,14 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
+class Credited:
+    """What of an account concerns credits: jobs that are booked, and entries beyond the first of their job."""
+
+    done: int = 0
+    doubled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """What became of a run. A job that has both an effect and a dead letter counts as done, and once as doubled."""
 
@@ -31,19 +39,35 @@ class Account:
     doubled: int
     #: Effects and letters of this run that nobody published.
     strange: tuple[str, ...]
+    credits: Credited = Credited()
+    #: In what way the ledger of credits is not the sum of its jobs.
+    faults: tuple[str, ...] = ()
+
+    @property
+    def right(self) -> bool:
+        """Whether every job is accounted for, and every credit job has one effect. A mail may be sent twice."""
+        return not (self.lost or self.strange or self.faults or self.credits.doubled)
 
     @property
     def line(self) -> str:
         """The account in one line."""
         return (
             f"accounted: {self.published} published = {self.done} done + {self.dead} dead; "
-            f"lost {len(self.lost)}; doubled {self.doubled}"
+            f"lost {len(self.lost)}; doubled {self.doubled} "
+            f"(credits: {self.credits.done} done, doubled {self.credits.doubled})"
         )
 
 
-def account(published: Collection[str], effects: Iterable[str], letters: Iterable[str]) -> Account:
-    """Compare the ids of *published* jobs with those of their *effects* and dead *letters*."""
-    done, dead = Counter(effects), Counter(letters)
+def account(
+    published: Collection[str],
+    effects: Iterable[str],
+    letters: Iterable[str],
+    entries: Collection[str] = (),
+    faults: Iterable[str] = (),
+) -> Account:
+    """Compare the ids of *published* jobs with those of their *effects*, dead *letters* and *entries* in the ledger."""
+    booked = Counter(entries)
+    done, dead = Counter(effects) + booked, Counter(letters)
     ids = set(published)
     seen = done + dead
     return Account(
@@ -53,6 +77,8 @@ def account(published: Collection[str], effects: Iterable[str], letters: Iterabl
         lost=tuple(sorted(ids - seen.keys())),
         doubled=sum(seen.values()) - len(seen),
         strange=tuple(sorted(seen.keys() - ids)),
+        credits=Credited(len(ids & booked.keys()), booked.total() - len(booked)),
+        faults=tuple(faults),
     )
 
 

@@ -106,6 +106,16 @@ class RunPlace:
         return self.folder / "reports"
 
     @property
+    def store(self) -> Path:
+        """The store of the mailers and credits workers, which holds the ledger too."""
+        return self.folder / "store.db"
+
+    @property
+    def store_url(self) -> str:
+        """The store as workers are told of it."""
+        return f"sqlite:///{self.store}"
+
+    @property
     def reports(self) -> Path:
         """The reports of this run's own submission."""
         return self.outputs / self.run

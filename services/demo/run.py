@@ -1,4 +1,4 @@
-"""A run under way: jobs and trouble in, a crash in the middle, and an account at the end."""
+"""A run under way: jobs and trouble in, two crashes in the middle, and an account at the end."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from penstock import AsyncPublisher, PenstockError
 from penstock.urls import BrokerUrl
 from services.demo import effects, order_book, trouble
 from services.demo.accounting import Account, Letter, account
+from services.demo.credits import Credits, send_credits
+from services.demo.crew import Member
 from services.demo.effects import Book
 from services.demo.eye import Eye
+from services.demo.ledger import Entry, Ledger
 from services.demo.places import RunPlace
 from services.demo.screen import Screen, Snapshot
-from services.demo.system import DEAD, EMAIL, REPORTS, System
+from services.demo.system import DEAD, SHORT_WAITS, WORK, System
 
-#: How long the workers may take to end, and how long redeliveries of the crashed one may still be waited for (seconds).
+#: How long the workers may take to end, and how long redeliveries of crashed ones are still waited for (seconds).
 DRAIN_WITHIN = 10.0
-SETTLE_WITHIN = 5.0
+SETTLE_WITHIN = 8.0
+
+#: Looks at empty queues until they count as empty: between two of them a message is nowhere for a moment.
+_QUIET_LOOKS = 3
 
 _TICK = 0.1
 _LOOK_EVERY = 1.0
@@ -31,15 +37,19 @@ class DemoFailed(PenstockError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run is made of: *jobs* from the orders service, *outage* seconds of 451, *rounds* of bad messages.
+    """What a run is made of: *jobs* from the orders service, *outage* seconds of 451, *rounds* of bad messages, and
+    jobs of credits: gifts (*adds*), *transfers*, and *overdrafts* that end as dead letters.
 
     After *patience* seconds the account is made as it stands; with what follows, a run stays below 90 s.
     """
 
     jobs: int = 2000
     outage: float = 8.0
-    patience: float = 70.0
+    patience: float = 65.0
     rounds: int = 4
+    adds: int = 336
+    transfers: int = 60
+    overdrafts: int = 4
 
     @property
     def orders(self) -> int:
@@ -61,6 +71,8 @@ class Run:
     receipts: Book
     #: Letters that lay there before, of earlier runs.
     before: int = 0
+    #: Jobs of credits that the broker confirmed.
+    credited: list[Entry] = field(default_factory=list)
     #: Bad messages that the broker confirmed.
     bad: list[str] = field(default_factory=list)
     _looked: float = 0.0
@@ -68,7 +80,10 @@ class Run:
     async def play(self) -> tuple[Account, list[Letter]]:
         """Submit, crash, wait until every job has ended, stop the workers and account. Raises ``PenstockError``."""
         self.before = await self.eye.ready(DEAD)
-        acts = [asyncio.create_task(act) for act in (self._submit(), self._make_trouble(), self._crash())]
+        planned = Credits.made_up(self.place.run, self.plan.adds, self.plan.transfers, self.plan.overdrafts)
+        crashes = (self._crash_a_mailer(), self._crash_a_credits_worker(planned.booked))
+        work = (self._submit(), self._make_trouble(), self._give_credits(planned))
+        acts = [asyncio.create_task(act) for act in (*work, *crashes)]
         try:
             await self._watch(acts, time.monotonic() + self.plan.patience)
         finally:
@@ -95,11 +110,28 @@ class Run:
                 self.bad += await trouble.send(publisher, list(trouble.bad_messages(1)), self.place.run)
                 await asyncio.sleep(1)
 
-    async def _crash(self) -> None:
+    async def _give_credits(self, planned: Credits) -> None:
+        """Open the accounts; when they are open send the other jobs of credits, some of them more than once."""
+        async with AsyncPublisher(self.url, app_id="demo") as publisher:
+            self.credited += await send_credits(publisher, planned.opening)
+            while len(set(self._booked())) < len(planned.opening):  # noqa: ASYNC110 - other processes write the ledger
+                await asyncio.sleep(_TICK)
+            self.screen.say(f"{len(planned)} jobs of credits are being sent, some of them twice or three times")
+            self.credited += await send_credits(publisher, planned.others)
+
+    async def _crash_a_mailer(self) -> None:
         """When a third of the mails are out, kill a mailer."""
         while len(self.mails.ids()) < self.plan.orders // 3:  # noqa: ASYNC110 - another process writes the book
             await asyncio.sleep(_TICK / 4)
-        victim, successor = await self.system.crash_a_mailer()
+        self._say_who_died(*await self.system.crash_a_mailer())
+
+    async def _crash_a_credits_worker(self, booked: int) -> None:
+        """When a third of the *booked* jobs are, kill a credits worker."""
+        while len(set(self._booked())) < booked // 3:  # noqa: ASYNC110 - other processes write the ledger
+            await asyncio.sleep(_TICK / 4)
+        self._say_who_died(*await self.system.crash_a_credits_worker())
+
+    def _say_who_died(self, victim: Member, successor: Member) -> None:
         self.screen.say(
             f"{victim.name} (pid {victim.pid}) killed with SIGKILL and started again as pid {successor.pid}"
         )
@@ -121,7 +153,8 @@ class Run:
         reports = effects.reports(self.place.reports)
         # Letters are only counted here; which of them are of this run is for the account to say.
         dead = max(0, await self.eye.ready(DEAD) - self.before)
-        return Snapshot(len(self._published()), len(set(self.mails.ids())), len(reports), dead)
+        booked = len(set(self._booked()))
+        return Snapshot(len(self._published()), len(set(self.mails.ids())), len(reports), booked, dead)
 
     async def _nothing_is_open(self) -> bool:
         if time.monotonic() < self._looked + _LOOK_EVERY:
@@ -131,15 +164,22 @@ class Run:
         return not found.lost
 
     async def _settle(self) -> None:
-        """Wait a moment for empty queues: what the killed mailer held comes once more, and counts as doubled."""
-        until = time.monotonic() + SETTLE_WITHIN
-        while time.monotonic() < until and await self.eye.ready((EMAIL, REPORTS)):  # noqa: ASYNC110 - a queue is asked
+        """Wait a moment for empty queues: what the killed workers held comes once more, and would count as doubled."""
+        until, quiet = time.monotonic() + SETTLE_WITHIN, 0
+        while time.monotonic() < until and quiet < _QUIET_LOOKS:
+            quiet = 0 if await self.eye.ready((*WORK, *SHORT_WAITS)) else quiet + 1
             await asyncio.sleep(_TICK)
 
     async def _account(self) -> tuple[Account, list[Letter]]:
         letters = await self.eye.letters(DEAD, self.place.run)
         done = [*self.mails.ids(), *effects.reports(self.place.reports)]
-        return account(self._published(), done, [letter.id for letter in letters]), letters
+        ledger = Ledger.read(self.place.store)
+        ids = [letter.id for letter in letters]
+        found = account(self._published(), done, ids, ledger.ids(self.place.run), ledger.faults(self.credited))
+        return found, letters
+
+    def _booked(self) -> list[str]:
+        return Ledger.read(self.place.store).ids(self.place.run)
 
     def _published(self) -> set[str]:
-        return {*self.receipts.ids(), *self.bad}
+        return {*self.receipts.ids(), *(entry.id for entry in self.credited), *self.bad}

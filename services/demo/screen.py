@@ -27,12 +27,13 @@ class Snapshot:
     published: int
     mails: int
     reports: int
+    credits: int
     dead: int
 
     @property
     def ended(self) -> int:
         """Jobs that are done or dead."""
-        return self.mails + self.reports + self.dead
+        return self.mails + self.reports + self.credits + self.dead
 
 
 class Screen(Protocol):
@@ -80,7 +81,7 @@ class Lines:
         when, last = self._last
         if now != last and time.monotonic() >= when + _LINE_EVERY:
             self._last = (time.monotonic(), now)
-            self.say(f"{now.published} published, {now.mails} mails, {now.reports} reports, {now.dead} dead")
+            self.say(f"{now.published} published, {_words(now)}, {now.dead} dead")
 
     def table(self, piles: Sequence[Pile]) -> None:
         """A line for each pile, its columns aligned."""
@@ -107,7 +108,7 @@ class Terminal(Lines):
 
     def show(self, now: Snapshot) -> None:
         """Move the bar."""
-        words = f"{now.mails} mails · {now.reports} reports · {now.dead} dead letters"
+        words = f"{_words(now, ' · ')} · {now.dead} dead letters"
         self._bar.update(self._task, completed=now.ended, total=now.published, description=words)
 
     def table(self, piles: Sequence[Pile]) -> None:
@@ -123,6 +124,10 @@ class Terminal(Lines):
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
+
+
+def _words(now: Snapshot, between: str = ", ") -> str:
+    return between.join((f"{now.mails} mails", f"{now.reports} reports", f"{now.credits} credits"))
 
 
 def _cells(pile: Pile) -> tuple[str, str, str, str, str]:

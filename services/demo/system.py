@@ -1,4 +1,4 @@
-"""The system that the demo runs: topology, mail server, two mailers and a reports worker."""
+"""The system that the demo runs: topology, store, mail server, mailers, a reports worker and credits workers."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ import asyncio
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from penstock import PenstockError
 from penstock.applying import apply
+from penstock.delay import level_queue
 from penstock.topology.names import UNROUTED, dead_queue, work_queue
 from penstock.topology.reading import DEFAULT_FILE, read_spec
 from services.demo.crew import ROOT, Crew, Member
 from services.demo.eye import Eye
 from services.demo.places import BrokerPlace, RunPlace
 
-EMAIL, REPORTS = work_queue("email"), work_queue("reports")
+_FAMILIES = ("email", "reports", "credits")
+WORK = tuple(work_queue(family) for family in _FAMILIES)
+
+#: Where a job waits that was put off for some seconds.
+SHORT_WAITS = tuple(level_queue(level) for level in range(3))
 
 #: Where the jobs of the demo can end.
-DEAD = (dead_queue("email"), dead_queue("reports"), UNROUTED)
+DEAD = (*(dead_queue(family) for family in _FAMILIES), UNROUTED)
 
 #: How long the workers may take until they consume (seconds).
 READY_WITHIN = 30.0
@@ -42,6 +47,7 @@ class System:
         self._place = place
         self.mailers: list[Member] = []
         self.reports: list[Member] = []
+        self.credits: list[Member] = []
         #: Where the mail server listens.
         self.smtp_port = 0
 
@@ -53,9 +59,11 @@ class System:
         with socket.create_server(("127.0.0.1", 0), backlog=200) as listening:
             self.smtp_port = listening.getsockname()[1]
             await self._start_sink(listening, outage)
-        before = [await eye.consumers(queue) for queue in (EMAIL, REPORTS)]
+        await self._make_store()
+        before = [await eye.consumers(queue) for queue in WORK]
         self.mailers = [await self._start_mailer(1), await self._start_mailer(2)]
         self.reports = [await self._worker("reports-1", "services.reports.app:build")]
+        self.credits = [await self._start_credits(1), await self._start_credits(2)]
         until = time.monotonic() + READY_WITHIN
         while not await self._consuming(eye, before):
             self.crew.check()
@@ -65,14 +73,28 @@ class System:
 
     async def crash_a_mailer(self) -> tuple[Member, Member]:
         """Kill the first mailer with SIGKILL and start it again: the one that was, the one that is."""
-        victim = self.mailers[0]
+        return await self._crash_first(self.mailers, self._start_mailer)
+
+    async def crash_a_credits_worker(self) -> tuple[Member, Member]:
+        """As ``crash_a_mailer``."""
+        return await self._crash_first(self.credits, self._start_credits)
+
+    async def _crash_first(
+        self, members: list[Member], start: Callable[[int], Awaitable[Member]]
+    ) -> tuple[Member, Member]:
+        victim = members[0]
         await self.crew.kill(victim)
-        self.mailers[0] = await self._start_mailer(1)
-        return victim, self.mailers[0]
+        members[0] = await start(1)
+        return victim, members[0]
 
     async def stop_workers(self, within: float) -> None:
         """Let the workers end what they do, and stop them."""
-        await self.crew.stop(*self.mailers, *self.reports, within=within)
+        await self.crew.stop(*self.mailers, *self.reports, *self.credits, within=within)
+
+    async def _make_store(self) -> None:
+        code, log = await self.crew.run("migrate", "-m", "services.credits", "migrate")
+        if code != 0:
+            raise NotReady(f"the store's tables could not be made (exit code {code}): see {log}")
 
     async def _start_sink(self, listening: socket.socket, outage: float) -> None:
         options = ("--fd", str(listening.fileno()), "--outage", str(outage), "--think", _THINK)
@@ -83,13 +105,17 @@ class System:
         smtp = {"MAILER_SMTP_URL": f"smtp://127.0.0.1:{self.smtp_port}"}
         return await self._worker(f"mailer-{number}", "services.mailer.app:build", smtp)
 
+    async def _start_credits(self, number: int) -> Member:
+        return await self._worker(f"credits-{number}", "services.credits.app:build")
+
     async def _worker(self, name: str, target: str, more: Mapping[str, str] | None = None) -> Member:
         penstock = str(Path(sys.executable).with_name("penstock"))
         return await self.crew.start(name, penstock, "worker", target, environment=more)
 
     async def _consuming(self, eye: Eye, before: list[int]) -> bool:
-        mailers, reports = [await eye.consumers(queue) for queue in (EMAIL, REPORTS)]
-        return mailers >= before[0] + len(self.mailers) and reports >= before[1] + len(self.reports)
+        ours = [len(workers) for workers in (self.mailers, self.reports, self.credits)]
+        found = [await eye.consumers(queue) for queue in WORK]
+        return all(now >= there + more for now, there, more in zip(found, before, ours, strict=True))
 
 
 def worker_settings(place: RunPlace) -> dict[str, str]:
@@ -102,6 +128,8 @@ def worker_settings(place: RunPlace) -> dict[str, str]:
         "REPORTS_OUTPUT_DIR": str(place.outputs),
         "ORDERS_SPOOL_DIR": str(place.sources),
         "PENSTOCK_TOPOLOGY": str(ROOT / DEFAULT_FILE),
+        "PENSTOCK_STORE_URL": place.store_url,
+        "PENSTOCK_STORE_LEASE": "5",
         "PENSTOCK_DRAIN_TIMEOUT": "8",
         "PENSTOCK_LOG_FORMAT": "json",
     }

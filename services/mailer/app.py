@@ -21,6 +21,7 @@ async def build() -> AsyncIterator[Worker]:
     async with SmtpPool(server, settings.slots, settings.timeout) as post:
         mailer = Mailer(post, Templates(), settings.sender)
         handlers = Handlers()
-        handlers.on(SEND_EMAIL, retry=settings.retry_policy(), timeout=settings.timeout)(mailer.send_email)
+        register = handlers.on(SEND_EMAIL, retry=settings.retry_policy(), timeout=settings.timeout, once="lease")
+        register(mailer.send_email)
         grace = settings.unknown_kind_grace
         yield Worker(handlers, queue="email", name="mailer", slots=settings.slots, unknown_kind_grace=grace)

@@ -9,10 +9,21 @@ from __future__ import annotations
 from typing import Any  # the kinds of a catalogue have different argument types
 
 from penstock import JobKind
+from penstock_jobs.credits import CREDIT_ADD, CREDIT_TRANSFER, CreditAdd, CreditTransfer
 from penstock_jobs.email import SEND_EMAIL, SendEmail
 from penstock_jobs.reports import SALES_REPORT, SalesReport
 
 #: Every kind there is, in the order of their names.
-KINDS: tuple[JobKind[Any], ...] = (SEND_EMAIL, SALES_REPORT)
+KINDS: tuple[JobKind[Any], ...] = (CREDIT_ADD, CREDIT_TRANSFER, SEND_EMAIL, SALES_REPORT)
 
-__all__ = ["KINDS", "SALES_REPORT", "SEND_EMAIL", "SalesReport", "SendEmail"]
+__all__ = [
+    "CREDIT_ADD",
+    "CREDIT_TRANSFER",
+    "KINDS",
+    "SALES_REPORT",
+    "SEND_EMAIL",
+    "CreditAdd",
+    "CreditTransfer",
+    "SalesReport",
+    "SendEmail",
+]

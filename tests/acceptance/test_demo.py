@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import sqlite3
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import orjson
@@ -21,8 +22,11 @@ from tests.support.working import declare, foreign, put
 
 pytestmark = pytest.mark.timeout(150)
 
-TOPOLOGY = "queues: {email: [email.*], reports: [report.*]}"
-ACCOUNT = re.compile(r"accounted: (\d+) published = (\d+) done \+ (\d+) dead; lost (\d+); doubled (\d+)")
+TOPOLOGY = "queues: {credits: [credit.*], email: [email.*], reports: [report.*]}"
+ACCOUNT = re.compile(
+    r"accounted: (\d+) published = (\d+) done \+ (\d+) dead; lost (\d+); doubled (\d+) "
+    r"\(credits: (\d+) done, doubled (\d+)\)"
+)
 
 
 class Demo:
@@ -72,7 +76,7 @@ async def a_demo(url: str, folder: Path, *options: str) -> AsyncIterator[Demo]:
 
 async def nobody_consumes(url: str) -> bool:
     async with opened(BrokerUrl.parse(url)) as eye:
-        return not await eye.consumers("jobs.email") + await eye.consumers("jobs.reports")
+        return not sum([await eye.consumers(f"jobs.{name}") for name in ("email", "reports", "credits")])
 
 
 async def test_every_job_is_accounted_for_through_an_outage_bad_messages_and_a_crash(
@@ -96,18 +100,22 @@ async def test_every_job_is_accounted_for_through_an_outage_bad_messages_and_a_c
     said = "\n".join(demo.lines)
     found = ACCOUNT.fullmatch(demo.lines[-1])
     assert found, said
-    published, done, dead, lost, doubled = map(int, found.groups())
-    # 294 orders of which 6 are refused, 6 reports, and 4 rounds of 10 bad messages
-    assert (published, done, dead, lost) == (340, 294, 46, 0), said
+    published, done, dead, lost, doubled, credits_done, credits_doubled = map(int, found.groups())
+    # 294 orders of which 6 are refused, 6 reports, 400 credits of which 4 cannot be, and 4 rounds of 10 bad messages
+    assert (published, done, dead, lost) == (740, 690, 50, 0), said
+    assert (credits_done, credits_doubled) == (396, 0), said
     assert code == 0
+    assert ledger(_only(tmp_path, "store.db")) == (396, 396, 0), said
     mails = Counter(orjson.loads(line)["id"] for line in _only(tmp_path, "mails.ndjson").read_bytes().splitlines())
     assert len(mails) == 288
     assert mails.total() - len(mails) <= doubled
     assert len(list(_only(tmp_path, "reports").rglob("*.pdf"))) == 6
-    assert "killed with SIGKILL and started again" in said
+    for victim in ("mailer-1", "credits-1"):
+        assert re.search(rf"{victim} .* killed with SIGKILL and started again", said)
     assert "line 61: email: must be a plain address" in said
     for words in (r"rejected +6 .* 550 5\.1\.1", r"decode +4 ", r"schema +4 ", r"unknown-kind +4 .*email\.sned"):
         assert re.search(rf"jobs\.email\.dead +{words}", said), words
+    assert re.search(r"jobs\.credits\.dead +rejected +4 .* user 999 has 0, not 100", said)
     assert await nobody_consumes(vhost_url)
 
 
@@ -126,9 +134,23 @@ async def test_a_job_that_somebody_takes_away_is_lost_and_the_demo_says_so(vhost
             code = await demo.end()
     found = ACCOUNT.fullmatch(demo.lines[-1])
     assert found, demo.lines
-    published, done, dead, lost, _ = map(int, found.groups())
+    published, done, dead, lost, *_ = map(int, found.groups())
     assert lost == len(set(stolen)) > 0
     assert published == done + dead + lost
+    assert code == 1
+
+
+async def test_a_credit_that_is_booked_twice_is_seen_and_fails_the_demo(vhost_url: str, tmp_path: Path) -> None:
+    await declare(vhost_url, TOPOLOGY)
+    async with a_demo(vhost_url, tmp_path, "--outage", "0") as demo:
+        await demo.until("credits workers are ready")
+        book_some_twice(_only(tmp_path, "store.db"))
+        code = await demo.end()
+    found = ACCOUNT.fullmatch(demo.lines[-1])
+    assert found, demo.lines
+    assert int(found[4]) == 0
+    assert int(found[5]) >= int(found[7]) > 0
+    assert int(found[6]) == 396
     assert code == 1
 
 
@@ -162,6 +184,25 @@ async def test_a_broker_that_cannot_be_reached_is_one_line(tmp_path: Path) -> No
         assert await demo.end() == 3
     assert [line for line in demo.lines if line.startswith("demo: ")] == demo.lines[-1:]
     assert "Traceback" not in "\n".join(demo.lines)
+
+
+def ledger(file: Path) -> tuple[int, int, int]:
+    """How many entries there are, of how many jobs, and by how much the balances differ from the gifts."""
+    statement = """SELECT count(*), count(DISTINCT job_id), (SELECT sum(balance) FROM credit_accounts)
+        - (SELECT sum(amount) FROM credit_entries WHERE from_user IS NULL) FROM credit_entries"""
+    with closing(sqlite3.connect(file)) as connection:
+        found: tuple[int, int, int] = connection.execute(statement).fetchone()
+    return found
+
+
+def book_some_twice(file: Path) -> None:
+    """Let every further entry for one of the users be there twice, as if the job had run twice."""
+    with closing(sqlite3.connect(file, timeout=10)) as connection:
+        connection.execute(
+            """CREATE TRIGGER twice AFTER INSERT ON credit_entries WHEN NEW.to_user = 105 BEGIN
+            INSERT INTO credit_entries (job_id, from_user, to_user, amount, reason)
+            VALUES (NEW.job_id, NEW.from_user, NEW.to_user, NEW.amount, NEW.reason); END"""
+        )
 
 
 def _only(folder: Path, name: str) -> Path:

@@ -24,18 +24,36 @@ IDS = st.lists(st.sampled_from([f"id-{n}" for n in range(8)]))
 
 def test_a_run_in_which_every_job_ended_once() -> None:
     found = account({"a", "b", "c"}, ["a", "b"], ["c"])
-    assert found.line == "accounted: 3 published = 2 done + 1 dead; lost 0; doubled 0"
+    assert found.line == "accounted: 3 published = 2 done + 1 dead; lost 0; doubled 0 (credits: 0 done, doubled 0)"
+    assert found.right
 
 
 def test_a_job_without_effect_and_without_letter_is_lost() -> None:
     found = account({"a", "b"}, ["a"], [])
     assert found.lost == ("b",)
-    assert found.line == "accounted: 2 published = 1 done + 0 dead; lost 1; doubled 0"
+    assert found.line == "accounted: 2 published = 1 done + 0 dead; lost 1; doubled 0 (credits: 0 done, doubled 0)"
+    assert not found.right
 
 
 def test_an_effect_too_many_is_doubled_and_covers_no_loss() -> None:
     found = account({"a", "b"}, ["a", "a"], [])
     assert (found.doubled, found.lost) == (1, ("b",))
+
+
+def test_a_mail_that_was_sent_twice_is_no_fault() -> None:
+    found = account({"a"}, ["a", "a"], [])
+    assert (found.doubled, found.right) == (1, True)
+
+
+def test_a_credit_that_was_booked_twice_is_one() -> None:
+    found = account({"a", "b", "c"}, ["c", "c"], [], ["a", "a", "b"])
+    assert found.line == "accounted: 3 published = 3 done + 0 dead; lost 0; doubled 2 (credits: 2 done, doubled 1)"
+    assert not found.right
+
+
+def test_every_effect_in_its_place_is_not_enough_when_balances_are_wrong() -> None:
+    assert account({"a"}, [], [], ["a"]).right
+    assert not account({"a"}, [], [], ["a"], ["user 1 has 2, not 1"]).right
 
 
 def test_a_job_that_is_done_and_dead_counts_once_as_done() -> None:
@@ -48,13 +66,13 @@ def test_what_nobody_published_is_strange_and_covers_no_loss() -> None:
     assert (found.strange, found.lost) == (("x", "y"), ("a",))
 
 
-@given(st.sets(st.sampled_from([f"id-{n}" for n in range(8)])), IDS, IDS)
+@given(st.sets(st.sampled_from([f"id-{n}" for n in range(8)])), IDS, IDS, IDS)
 def test_every_published_job_is_done_dead_or_lost_and_everything_found_is_explained(
-    published: set[str], effects: list[str], letters: list[str]
+    published: set[str], effects: list[str], letters: list[str], entries: list[str]
 ) -> None:
-    found = account(published, effects, letters)
+    found = account(published, effects, letters, entries)
     assert found.published == found.done + found.dead + len(found.lost)
-    assert len(effects) + len(letters) == found.done + found.dead + len(found.strange) + found.doubled
+    assert len(effects) + len(letters) + len(entries) == found.done + found.dead + len(found.strange) + found.doubled
 
 
 def test_letters_are_piled_by_queue_reason_and_error() -> None:

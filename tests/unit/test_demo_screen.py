@@ -29,14 +29,14 @@ def test_a_pipe_hears_of_progress_once_a_second_at_most_and_never_twice_the_same
     said = io.StringIO()
     with Lines(Console(file=said)) as lines:
         for mails in range(1000):
-            lines.show(Snapshot(2000, mails, 0, 0))
+            lines.show(Snapshot(2000, mails, 0, 0, 0))
     assert len(said.getvalue().splitlines()) == 1
 
 
 def test_a_terminal_gets_a_bar_and_a_table() -> None:
     said = io.StringIO()
     with Terminal(Console(file=said, force_terminal=True, width=120, highlight=False)) as terminal:
-        terminal.show(Snapshot(2000, 500, 6, 7))
+        terminal.show(Snapshot(2000, 500, 6, 10, 7))
         terminal.table(PILES)
-    assert "513/2000" in said.getvalue()
+    assert "523/2000" in said.getvalue()
     assert "Dead letters of this run" in said.getvalue()

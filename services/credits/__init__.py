@@ -1,0 +1,1 @@
+"""The credits service: keeps users' balances, and books every job exactly once."""

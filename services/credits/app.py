@@ -1,0 +1,64 @@
+"""The credits service put together: ``penstock worker services.credits.app:build``, and its tables."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from penstock import ConfigError, PenstockError, Worker
+from penstock.claims import StoreUrl
+from penstock.connect import store_for
+from penstock.settings import Settings
+from penstock.storing import EffectStore
+from services.credits import ledger
+from services.credits.handlers import handlers
+
+_TABLES_LOCK = 0x63726564697473  # "credits"
+
+
+def build() -> Worker:
+    """The credits service; its ledger is in the database of ``PENSTOCK_STORE_URL``."""
+    return Worker(handlers, queue="credits")
+
+
+async def migrate(url: StoreUrl) -> None:
+    """Make the store's tables and the ledger's at *url*; idempotent, and safe to run twice at once.
+
+    Raises ``ConfigError``, ``StoreUnavailable``.
+    """
+    store = store_for(url)
+    if not isinstance(store, EffectStore):
+        raise ConfigError(f"{store.shown} cannot hold a ledger: set PENSTOCK_STORE_URL to sqlite:// or postgresql://")
+    await store.migrate()
+    await store.open()
+    try:
+        async with store.effect() as effect:
+            if url.scheme == "postgresql":
+                # IF NOT EXISTS alone: who is second at the same instant gets an error there.
+                await effect.transaction.execute("SELECT pg_advisory_xact_lock(%s)", (_TABLES_LOCK,))
+            await ledger.make_tables(effect.transaction)
+    finally:
+        await store.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command the command line names; an error is one line on standard error. Never raises."""
+    _parser().parse_args(arguments)
+    try:
+        where = Settings.load().store
+        asyncio.run(migrate(where))
+    except PenstockError as error:
+        print(f"credits: {error}", file=sys.stderr)  # noqa: T201 - the command's answer
+        return error.exit_code
+    print(f"the ledger is ready in {where.shown}")  # noqa: T201 - the command's answer
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m services.credits", description="Prepare the database for the credits service."
+    )
+    parser.add_argument("command", choices=["migrate"], help="make the ledger's tables where PENSTOCK_STORE_URL says")
+    return parser
