@@ -29,9 +29,10 @@ LEASE = timedelta(seconds=30)
 RETENTION = timedelta(days=30)
 DEAD_RETENTION = timedelta(days=14)
 
-#: How long a job is put off while its store is away, and at most while another run of it may still end.
+#: How long a job is put off while its store is away.
 _AWAY = timedelta(seconds=2)
-_LONGEST_WAIT = timedelta(seconds=5)
+#: How long a job is put off while another run of it may still end: a twin of a young job mostly ends at once.
+_SHORTEST_WAIT, _LONGEST_WAIT = timedelta(seconds=1), timedelta(seconds=5)
 
 #: Seconds between two looks whether a store that is away answers, at most, and between two rounds of forgetting.
 _LOOK_EVERY = 2.0
@@ -261,8 +262,10 @@ def refusal(answer: Answer, job: Job[Any], now_ms: int) -> Outcome:
         case Verdict.DONE:
             return Duplicate("done")
         case Verdict.RUNNING:
-            wait = min(timedelta(milliseconds=max(0, answer.until - now_ms)), _LONGEST_WAIT)
-            return Snoozed(max(wait, timedelta(seconds=1)), "another run of it has not ended", same_copy=True)
+            age = timedelta(milliseconds=max(0, now_ms - (job.published or now_ms)))
+            left = timedelta(milliseconds=max(0, answer.until - now_ms))
+            wait = max(min(left, age, _LONGEST_WAIT), _SHORTEST_WAIT)
+            return Snoozed(wait, "another run of it has not ended", same_copy=True)
         case Verdict.CONFLICT:
             text = f"job {job.id} was published before with other arguments: an id names one job, give this one its own"
             return Dead(DeadReason.CONFLICT, Failure("penstock.Conflict", text))
