@@ -15,9 +15,22 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from penstock import ConfigError, JobKind, Receipt, SchemaError, TooLarge, UsageError, outbox
+from penstock import (
+    AsyncPublisher,
+    ConfigError,
+    Handlers,
+    Job,
+    JobKind,
+    Receipt,
+    RetryPolicy,
+    SchemaError,
+    TooLarge,
+    Transaction,
+    UsageError,
+    outbox,
+)
 from penstock.connect import outbox_for, store_for
-from penstock.events import Relayed, RelayParked, RelayPutOff
+from penstock.events import JobFinished, Relayed, RelayParked, RelayPutOff
 from penstock.storing import EffectStore
 from tests.support.commands import penstock
 from tests.support.outboxes import (
@@ -35,7 +48,7 @@ from tests.support.outboxes import (
     unpublished,
 )
 from tests.support.waiting import eventually
-from tests.support.working import depth, empty, foreign, take
+from tests.support.working import depth, empty, foreign, take, working
 
 SECOND = timedelta(seconds=1)
 
@@ -103,6 +116,14 @@ async def on_an_async_connection(url: str) -> AsyncIterator[Adder]:
 
 
 @asynccontextmanager
+async def on_an_unusual_blocking_connection(url: str) -> AsyncIterator[Adder]:
+    """As the next, without an event loop."""
+    options: Any = {"row_factory": dict_row, "cursor_factory": psycopg.RawCursor, "autocommit": True}
+    with psycopg.connect(url, **options) as connection, connection.transaction():
+        yield lambda *args, **options: outbox.add(connection, *args, **options)
+
+
+@asynccontextmanager
 async def on_an_unusual_connection(url: str) -> AsyncIterator[Adder]:
     """One whose rows and placeholders are others than usual, and whose transaction is a block."""
     options: Any = {"row_factory": dict_row, "cursor_factory": psycopg.AsyncRawCursor, "autocommit": True}
@@ -114,6 +135,7 @@ WAYS = [
     *((back_end, way) for way in (in_a_handler, in_a_def_handler, on_a_connection) for back_end in BACK_ENDS),
     ("postgresql", on_an_async_connection),
     ("postgresql", on_an_unusual_connection),
+    ("postgresql", on_an_unusual_blocking_connection),
 ]
 EVERY_WAY = pytest.mark.parametrize(
     ("store_url", "way"), WAYS, indirect=["store_url"], ids=[f"{back_end}-{way.__name__}" for back_end, way in WAYS]
@@ -216,6 +238,29 @@ async def test_a_database_without_the_tables_says_what_to_do(postgres_url: str, 
     for where in (postgres_url, f"sqlite:///{tmp_path}/empty.db"):
         with closing(connect(where)) as connection, pytest.raises(ConfigError, match="penstock store migrate"):
             outbox.add(connection, MAIL, Mail(1))
+
+
+async def test_what_a_handler_adds_is_published_once_however_often_its_own_job_comes(url: str, store_url: str) -> None:
+    await empty(url, "jobs.report")
+    report, handlers = JobKind("report.made", Mail), Handlers()
+
+    @handlers.on(MAIL, once="effect", retry=RetryPolicy(first=SECOND))
+    async def mail(job: Job[Mail], tx: Transaction) -> None:
+        await outbox.add(tx, report, job.args, id=f"report of {job.id}, attempt {job.attempt}")
+        if job.attempt == 1:
+            raise OSError("after adding")
+
+    async with (
+        AsyncPublisher(url) as publisher,
+        working(url, handlers, store=store_for(store_url)) as watched,
+        relaying(url, store_url) as relay,
+    ):
+        for _ in range(3):
+            await publisher.publish(MAIL, Mail(1), id="one")
+        await watched.until(JobFinished, 4)
+        await relay.until(Relayed)
+        await eventually(lambda: unpublished(store_url) == 0)
+    assert await came(url, "jobs.report") == ["report of one, attempt 2"]
 
 
 async def test_jobs_of_a_kind_come_in_the_order_in_which_they_were_added(url: str, store_url: str) -> None:

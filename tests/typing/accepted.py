@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from sqlite3 import Connection as File
 from typing import Any, TypedDict, assert_type
 
+import psycopg
 from pydantic import BaseModel
 
 from penstock import (
@@ -20,11 +22,14 @@ from penstock import (
     Publisher,
     Receipt,
     Reject,
+    Result,
+    Results,
     Retry,
     RetryPolicy,
     Snooze,
     Transaction,
     Worker,
+    outbox,
 )
 
 
@@ -95,3 +100,20 @@ def blocking(publisher: Publisher) -> Receipt:
 
 async def on_a_loop(publisher: AsyncPublisher) -> Receipt:
     return await publisher.publish(SEND_EMAIL, SendEmail(to="a@example.org"), id="order-1")
+
+
+async def with_my_rows(tx: Transaction, connection: psycopg.AsyncConnection) -> Receipt:
+    assert_type(await outbox.add(tx, RESIZE, Resize(1), delay=timedelta(seconds=5)), Receipt)
+    return await outbox.add(connection, ROW, Row(id=1), app_id="shop")
+
+
+def with_my_rows_in_a_thread(tx: BlockingTransaction, connection: psycopg.Connection, file: File) -> Receipt:
+    assert_type(outbox.add(tx, RESIZE, Resize(1)), Receipt)
+    assert_type(outbox.add(connection, RESIZE, Resize(1), id="order-1", correlation_id="1"), Receipt)
+    return outbox.add(file, SEND_EMAIL, SendEmail(to="a@example.org"), at=datetime.now(UTC))
+
+
+async def results() -> Result | None:
+    async with Results("sqlite:///store.db") as found:
+        assert_type(await found.wait("order-1", timeout=timedelta(seconds=5)), Result)
+        return await found.get("order-1", consumer="email")

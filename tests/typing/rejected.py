@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pydantic import BaseModel
 
-from penstock import AsyncPublisher, Handlers, Job, JobKind, Publisher, RetryPolicy, Transaction, Worker
+from penstock import AsyncPublisher, Handlers, Job, JobKind, Publisher, RetryPolicy, Transaction, Worker, outbox
 
 
 class SendEmail(BaseModel):
@@ -62,6 +62,13 @@ def publishes(publisher: Publisher) -> None:
 
 async def forgets_await(publisher: AsyncPublisher) -> None:
     publisher.publish(SEND_EMAIL, SendEmail(to="a"))  # expect: unused-coroutine
+
+
+async def adds(tx: Transaction) -> None:
+    outbox.add(tx, SEND_EMAIL, SendEmail(to="a"))  # expect: unused-coroutine
+    await outbox.add(tx, SEND_EMAIL, Resize(width=1))  # expect: misc
+    await outbox.add(tx, SEND_EMAIL, SendEmail(to="a"), delay=5)  # expect: call-overload
+    await outbox.add(None, SEND_EMAIL, SendEmail(to="a"))  # expect: call-overload
 
 
 RetryPolicy(first=1)  # expect: arg-type
