@@ -1,0 +1,139 @@
+"""What the library says to PostgreSQL about records, and how their values are written and read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any  # rows hold whatever SQL carries
+
+import orjson
+
+from penstock.claims import Claim, Mark, Record, State
+
+#: The instant by the caller's clock when it has one, else the server's own.
+_NOW = "coalesce(%(now)s::bigint, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)"
+
+_COLUMNS = "r.consumer, r.job_id, r.copy, r.state, r.token, r.until, r.args_hash, r.result, r.claimed"
+
+#: Rows are locked in one order by every statement that locks several, so that no two of them wait for each other.
+_IN_ORDER = 'consumer COLLATE "C", job_id COLLATE "C"'
+
+#: ``claims.decide`` as a condition: the claims that are FRESH, and only they, are written and returned. A row that
+#: another transaction holds is waited for and then looked at as that one left it.
+TAKE = f"""INSERT INTO penstock_records AS r (consumer, job_id, copy, state, token, until, args_hash, claimed)
+    SELECT consumer, job_id, copy, 'running', token, now + lease, args_hash, now
+    FROM json_to_recordset(%(asked)s::json)
+        AS asked (consumer text, job_id text, copy integer, token bigint, lease bigint, args_hash text),
+        (SELECT {_NOW}) AS clock (now)
+    ORDER BY {_IN_ORDER}
+    ON CONFLICT (consumer, job_id) DO UPDATE SET copy = excluded.copy, state = 'running', token = excluded.token,
+        until = excluded.until, args_hash = coalesce(excluded.args_hash, r.args_hash), result = NULL,
+        claimed = excluded.claimed
+    WHERE (excluded.copy = 0 AND excluded.args_hash <> r.args_hash) IS NOT TRUE
+        AND r.state <> 'done'
+        AND (excluded.copy > r.copy
+            OR excluded.copy = r.copy AND r.state = 'running'
+            AND (r.token = excluded.token OR r.until <= excluded.claimed))
+    RETURNING r.consumer, r.job_id, r.until"""
+
+#: The instant and what is remembered, a row for each claim; all columns but the first are null where nothing is.
+FIND = f"""SELECT clock.now, {_COLUMNS} FROM (SELECT {_NOW}) AS clock (now),
+    json_to_recordset(%(asked)s::json) AS asked (consumer text, job_id text)
+    LEFT JOIN penstock_records AS r USING (consumer, job_id)"""
+
+UNLOCKED = """SELECT r.consumer, r.job_id
+    FROM json_to_recordset(%(asked)s::json) AS asked (consumer text, job_id text)
+    JOIN penstock_records AS r USING (consumer, job_id) FOR NO KEY UPDATE OF r SKIP LOCKED"""
+
+
+def _held(columns: str, condition: str, change: str) -> str:
+    """The statement that makes *change* to records whose token is known, and returns which they were."""
+    return f"""WITH held AS (
+        SELECT asked.*
+        FROM json_to_recordset(%(asked)s::json) AS asked (consumer text, job_id text, token bigint, {columns})
+        JOIN penstock_records AS r USING (consumer, job_id)
+        WHERE r.token = asked.token AND ({condition})
+        ORDER BY r.{_IN_ORDER.replace(", ", ", r.")} FOR UPDATE OF r)
+    UPDATE penstock_records AS r SET {change} FROM held
+    WHERE r.consumer = held.consumer AND r.job_id = held.job_id AND r.token = held.token
+    RETURNING r.consumer, r.job_id"""
+
+
+END = _held(
+    "state text, result text",
+    "r.state = 'running' OR r.state = asked.state",
+    "state = held.state, result = held.result",
+)
+
+#: A lease of 0 ends now.
+LEASE = _held("lease bigint", "r.state = 'running'", f"until = {_NOW} + held.lease")
+
+#: From here to the commit the row is locked, and a claim of the job waits: a worker that is stopped in between is cut
+#: off by the server after half a minute, whatever its handler was allowed.
+DONE = """UPDATE penstock_records SET state = 'done', result = %s
+    WHERE consumer = %s AND job_id = %s AND token = %s AND state = 'running'
+    RETURNING set_config('idle_in_transaction_session_timeout', '30s', true)"""
+
+#: A row that is locked is claimed, ended or forgotten by somebody this very moment: passed over.
+EXPIRE = f"""WITH old AS (
+        SELECT consumer, job_id FROM penstock_records
+        WHERE claimed < %(before)s AND (state = 'running' AND until > {_NOW}) IS NOT TRUE
+        ORDER BY claimed LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    DELETE FROM penstock_records AS r USING old WHERE r.consumer = old.consumer AND r.job_id = old.job_id"""
+
+RECORDS = f'SELECT {_COLUMNS} FROM penstock_records AS r WHERE job_id = %s ORDER BY consumer COLLATE "C"'
+FORGET = "DELETE FROM penstock_records WHERE job_id = %s"
+WRITABLE = "SELECT NOT (pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean)"
+
+HAS_SCHEMA = "SELECT to_regclass('penstock_schema') IS NOT NULL"
+VERSION = "SELECT max(version) FROM penstock_schema"
+COUNTS = "SELECT state, count(*) FROM penstock_records GROUP BY state"
+OLDEST = "SELECT min(claimed) FROM penstock_records"
+SETTINGS = "SELECT current_setting('fsync'), current_setting('synchronous_commit')"
+
+Key = tuple[str, str]
+
+
+def storable(text: str) -> str:
+    """*text* as a column can hold it: PostgreSQL has no zero character, and job ids may come from anywhere."""
+    return text.replace("\0", "\u2400")
+
+
+def storable_claims(claims: Sequence[Claim]) -> Sequence[Claim]:
+    """*claims* with job ids that a column can hold."""
+    if not any("\0" in claim.job_id for claim in claims):
+        return claims
+    return [replace(claim, job_id=storable(claim.job_id)) for claim in claims]
+
+
+def asked(claims: Sequence[Claim]) -> str:
+    """*claims* as one parameter. As arrays they would take four times the processor's time of the client."""
+    return orjson.dumps(claims).decode()
+
+
+def asked_to_end(marks: Sequence[Mark]) -> str:
+    """*marks* as one parameter."""
+    return orjson.dumps(
+        [
+            {
+                "consumer": mark.claim.consumer,
+                "job_id": mark.claim.job_id,
+                "token": mark.claim.token,
+                "state": mark.state,
+                "result": written(mark.result),
+            }
+            for mark in marks
+        ]
+    ).decode()
+
+
+def written(result: bytes | None) -> str | None:
+    """A result as its column has it."""
+    return None if result is None else result.decode()
+
+
+def record(row: tuple[Any, ...]) -> Record:
+    """The record in a row of ``FIND`` (from its second column on) or ``RECORDS``."""
+    consumer, job_id, copy, state, token, until, args_hash, result, claimed = row
+    kept = None if result is None else result.encode()
+    return Record(consumer, job_id, copy, State(state), token, until, args_hash, kept, claimed)

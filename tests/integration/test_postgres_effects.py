@@ -1,0 +1,127 @@
+"""What the PostgreSQL store promises to handlers that work on its connection, and to others while they do."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+
+from penstock.errors import UsageError
+from tests.conformance.store_steps import claim_of, taken
+from tests.support.accounts import ADD, credit, opened, run
+from tests.support.waiting import eventually
+
+
+async def test_a_run_taken_over_in_the_middle_of_its_transaction_is_fenced(postgres_url: str) -> None:
+    async with opened(postgres_url) as store:
+        claim = await taken(store, claim_of())
+
+        async def frozen() -> None:
+            async with store.effect() as effect:
+                await effect.transaction.execute("SELECT 1")
+                await store.release([claim])
+                await run(store, await taken(store, claim_of()))
+                await effect.transaction.execute(ADD)
+                assert not await effect.complete(claim, None)
+                raise UsageError("fenced")
+
+        with pytest.raises(UsageError, match="fenced"):
+            await frozen()
+        assert credit(postgres_url) == 5
+
+
+async def test_between_mark_and_commit_the_server_waits_half_a_minute_for_a_worker(postgres_url: str) -> None:
+    limit = "SELECT current_setting('idle_in_transaction_session_timeout')"
+    async with opened(postgres_url) as store:
+        for job_id in ("one", "two"):  # on the same connection: it holds for one transaction alone
+            claim = await taken(store, claim_of(job_id))
+            async with store.effect() as effect:
+                assert (await effect.transaction.execute(limit)).fetchone() == ("15min",)
+                assert await effect.complete(claim, None)
+                assert (await effect.transaction.execute(limit)).fetchone() == ("30s",)
+
+
+async def test_a_task_that_is_cancelled_in_a_statement_lets_go_of_its_locks_at_once(postgres_url: str) -> None:
+    async with opened(postgres_url, connections=1) as store:
+        claim = await taken(store, claim_of())
+
+        async def handler() -> None:
+            async with store.effect() as effect:
+                await effect.transaction.execute(ADD)
+                await effect.transaction.execute("SELECT pg_sleep(50)")
+
+        task = asyncio.create_task(handler())
+        await eventually(lambda: _sleeps(postgres_url))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await run(store, claim)
+        assert credit(postgres_url) == 5
+        assert not _sleeps(postgres_url)
+
+
+def _sleeps(url: str) -> bool:
+    with psycopg.connect(url) as outside:
+        sleeping = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+        return outside.execute(sleeping).fetchone() is not None
+
+
+async def test_a_handler_may_not_end_the_transaction_itself(postgres_url: str) -> None:
+    async with opened(postgres_url) as store:
+        async with store.effect() as effect:
+            for end in (effect.transaction.connection.commit, effect.transaction.connection.rollback):
+                with pytest.raises(UsageError, match="do not end it yourself"):
+                    await end()
+        with store.blocking_effect() as blocking:
+            for end_blocking in (blocking.transaction.connection.commit, blocking.transaction.connection.rollback):
+                with pytest.raises(UsageError, match="do not end it yourself"):
+                    end_blocking()
+
+
+async def test_a_transaction_on_the_bare_connection_is_a_part_of_the_effect(postgres_url: str) -> None:
+    async with opened(postgres_url) as store:
+        async with store.effect() as effect:
+            async with effect.transaction.connection.transaction():
+                await effect.transaction.execute(ADD)
+            async with effect.transaction.connection.transaction(force_rollback=True):
+                await effect.transaction.execute(ADD)
+            assert credit(postgres_url) == 0
+        assert credit(postgres_url) == 5
+        with store.blocking_effect() as blocking:
+            with blocking.transaction.connection.transaction():
+                blocking.transaction.execute(ADD)
+            assert credit(postgres_url) == 5
+        assert credit(postgres_url) == 10
+
+
+async def test_an_effect_whose_failed_statement_was_ignored_is_not_taken_for_committed(postgres_url: str) -> None:
+    async with opened(postgres_url) as store:
+        await taken(store, claim_of())
+
+        async def ignore() -> None:
+            async with store.effect() as effect:
+                await effect.transaction.execute(ADD)
+                with pytest.raises(psycopg.errors.UndefinedTable):
+                    await effect.transaction.execute("SELECT 1 FROM nowhere")
+
+        def ignore_blocking() -> None:
+            with store.blocking_effect() as effect:
+                effect.transaction.execute(ADD)
+                with pytest.raises(psycopg.errors.UndefinedTable):
+                    effect.transaction.execute("SELECT 1 FROM nowhere")
+
+        with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+            await ignore()
+        with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+            ignore_blocking()
+        assert credit(postgres_url) == 0
+
+
+async def test_what_a_handler_changed_on_the_connection_is_not_the_next_ones(postgres_url: str) -> None:
+    async with opened(postgres_url, connections=1) as store:
+        async with store.effect() as effect:
+            effect.transaction.connection.row_factory = psycopg.rows.namedtuple_row
+            assert (await effect.transaction.execute("SELECT 1 AS one")).rows[0].one == 1  # type: ignore[attr-defined]
+        async with store.effect() as effect:
+            assert type((await effect.transaction.execute("SELECT 1 AS one")).rows[0]) is tuple
