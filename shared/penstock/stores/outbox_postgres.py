@@ -98,9 +98,13 @@ class PostgresOutbox:
         """See ``Outbox.news``."""
         if self._listening is None or self._listening.closed:
             self._listening = await self._called()
-        with translated(self.shown):
-            async for _ in self._listening.notifies(timeout=self.poll, stop_after=1):
-                pass
+        try:
+            with translated(self.shown):
+                async for _ in self._listening.notifies(timeout=self.poll, stop_after=1):
+                    pass
+        except BaseException:
+            await self._hang_up()  # a connection whose end was not heard would tell of it the next time
+            raise
 
     async def expire(self, before: int, limit: int) -> int:
         """See ``Outbox.expire``."""
