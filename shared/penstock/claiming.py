@@ -84,7 +84,7 @@ class Claiming:
 
         Raises ``StoreUnavailable`` when it is not reached within *connect_timeout*, ``ConfigError`` at once.
         """
-        await _persistently(self._store.open, self._store.shown, self._events, connect_timeout)
+        await persistently(self._store.open, self._store.shown, self._events, connect_timeout)
         chores = [asyncio.create_task(self._renew_for_ever()), asyncio.create_task(self._forget_for_ever())]
         try:
             yield
@@ -291,9 +291,14 @@ def result_of(value: object) -> bytes | None:
     return data if len(data) <= MAX_RESULT else to_json(f"<a result of {len(data)} bytes, over {MAX_RESULT}>")
 
 
-async def _persistently(
+async def persistently(
     step: Callable[[], Awaitable[None]], name: str, events: Events, connect_timeout: timedelta
 ) -> None:
+    """Take *step* until it does not raise ``StoreUnavailable``, for *connect_timeout* at most; then that is raised.
+
+    Each failure is told to *events* under *name*.
+    """
+
     def report(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         events.emit(ConnectFailed(name, str(error), state.attempt_number, state.upcoming_sleep))

@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any  # tasks of any kind
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay, wait_random_exponential
-
+from penstock.claiming import persistently
 from penstock.clock import Clock, SystemClock
 from penstock.errors import ConfigError, ConnectionLost, PenstockError, StoreUnavailable
 from penstock.events import (
-    ConnectFailed,
     DrainStarted,
     Events,
     OutboxBacklog,
@@ -114,7 +112,7 @@ class Relay:
             await self._outbox.close()
 
     async def _work(self) -> None:
-        await self._open()
+        await persistently(self._outbox.open, self._outbox.shown, self.events, self._connect_timeout)
         await self._links.link()
         tasks = [asyncio.create_task(self._relay()), asyncio.create_task(self._tend())]
         try:
@@ -130,20 +128,6 @@ class Relay:
                 await self._dispatch()
             except (StoreUnavailable, ConfigError) as error:
                 await self._until_it_answers(error)
-
-    async def _open(self) -> None:
-        def report(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            self.events.emit(ConnectFailed(self._outbox.shown, str(error), state.attempt_number, state.upcoming_sleep))
-
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(StoreUnavailable),
-            wait=wait_random_exponential(multiplier=0.2, max=5.0),
-            stop=stop_after_delay(self._connect_timeout.total_seconds()),
-            before_sleep=report,
-            reraise=True,
-        )
-        await retrying(self._outbox.open)
 
     async def _dispatch(self) -> None:
         """Begin batches whenever there is something to take and a lane free. Raises what a batch raises."""
