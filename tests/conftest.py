@@ -3,13 +3,17 @@
 from hypothesis import settings
 
 from tests.support.brokers import broker, broker_version, own_broker, vhost, vhost_url
+from tests.support.postgres import own_postgres, postgres_server, postgres_url
 from tests.support.redis import own_redis, redis_numbers, redis_server, redis_url
 
 __all__ = [
     "broker",
     "broker_version",
     "own_broker",
+    "own_postgres",
     "own_redis",
+    "postgres_server",
+    "postgres_url",
     "redis_numbers",
     "redis_server",
     "redis_url",
