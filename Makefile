@@ -36,8 +36,8 @@ format: venv ## Put the code into the project's format
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-bench: venv ## Measure Penstock beside bare drivers and other job systems (10 minutes and more)
-	@$(SCRIPTS)/install-system rabbitmq-server
+bench: venv ## Measure Penstock beside bare drivers and other job systems (half an hour)
+	@$(SCRIPTS)/install-system rabbitmq-server postgresql redis-server
 	@if [ "$$(id -u)" -eq 0 ]; then $(SCRIPTS)/install-system gcc librabbitmq-dev && $(SCRIPTS)/chroot-broker sid; fi
 	$(PYTHON_OF_VENV) -m tests.bench
 

@@ -11,13 +11,14 @@ from dataclasses import replace
 from rich.console import Console
 
 from penstock.errors import PenstockError
-from tests.bench import brokers, machine, profiling, report, results, rivals
+from tests.bench import brokers, machine, overheads, profiling, report, results, rivals
 from tests.bench.entrants import c_ceiling
 from tests.bench.experiments import Bench
 from tests.bench.lineup import ENTRANTS
 from tests.bench.measures import RIVALS, Experiment, chosen
 from tests.bench.processes import EntrantError
 from tests.bench.profiling import Profiling
+from tests.bench.stores import Stores
 
 #: --quick: one round with a quarter of the messages; --profile: one with more of them, so that starting does not count.
 _QUICK = 4
@@ -37,17 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked.who = _present(asked.who, console)
     profiler = Profiling(asked.profile) if asked.profile else None
     measured, failed = {}, 0
-    for series in asked.brokers:
-        try:
-            with brokers.running(series, dict(asked.broker_url)) as broker:
-                console.print(f"RabbitMQ {broker.version}")
-                gathered, failures = _run(Bench(broker.url, profiler), asked, console)
-        except PenstockError as error:
-            console.print(f"[red]RabbitMQ {series}: {error}[/]")
-            failed += 1
-            continue
-        measured[broker.series] = gathered.medians()
-        failed += failures
+    with Stores() as stores:
+        for series in asked.brokers:
+            try:
+                with brokers.running(series, dict(asked.broker_url)) as broker:
+                    console.print(f"RabbitMQ {broker.version}")
+                    gathered, failures = _run(Bench(broker.url, stores, profiler), asked, console)
+            except PenstockError as error:
+                console.print(f"[red]RabbitMQ {series}: {error}[/]")
+                failed += 1
+                continue
+            measured[broker.series] = overheads.with_overheads(gathered.medians())
+            failed += failures
     report.show(console, measured)
     if asked.write or _whole(asked):
         _write(measured)

@@ -7,14 +7,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.bench import queues
-from tests.bench.entrants.common import PREFETCH, WARM_UP
+from tests.bench import filling, queues
+from tests.bench.entrants.common import PREFETCH, WARM_UP, arguments, compact
 from tests.bench.lineup import Entrant
 from tests.bench.measures import Experiment, Shape
 from tests.bench.processes import EntrantError, Running, started, wait_until
 from tests.bench.profiling import Profiling
+from tests.bench.stores import Stores
 
 Figures = dict[str, float]
+
+#: The kind of the jobs that wait in an outbox.
+KIND = "bench.note"
 
 #: How long an idle worker settles before its memory is read (seconds).
 _SETTLE = 3.0
@@ -22,9 +26,10 @@ _SETTLE = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """One broker to run on. With *profiling*, what is timed is profiled as well."""
+    """One broker and the stores to run on. With *profiling*, what is timed is profiled as well."""
 
     url: str
+    stores: Stores
     profiling: Profiling | None = None
 
     def run(self, entrant: Entrant, experiment: Experiment) -> Figures:
@@ -60,6 +65,32 @@ class Bench:
     def _worked(self, entrant: Entrant, experiment: Experiment) -> Figures:
         figures = self._play(entrant, experiment.name, experiment.count, self.profiling)
         self._expect(entrant, lambda ready: ready <= PREFETCH, "no message left")
+        return figures
+
+    def stored(self, entrant: Entrant, experiment: Experiment) -> Figures:
+        if entrant.stored:
+            self._play(entrant, experiment.seed, 1)
+            queues.multiply(self.url, entrant.queue, experiment.count)
+        if not experiment.store:
+            return self._worked(entrant.with_store(""), experiment)
+        url = self.stores.prepared(experiment.store, experiment.marks)
+        before = filling.marked(url)
+        entrant = entrant.with_store(url)
+        figures = self._play(entrant, experiment.name, experiment.count, self.profiling)
+        if entrant.stored:
+            self._expect(entrant, lambda ready: ready == 0, "no message left")
+        _add_up(experiment, filling.marked(url) - before, "marks")
+        if experiment.name.startswith("effect"):
+            _add_up(experiment, filling.balance(url), "effects")
+        return figures
+
+    def relay(self, entrant: Entrant, experiment: Experiment) -> Figures:
+        url = self.stores.prepared(experiment.store)
+        filling.fill_outbox(url, KIND, compact(arguments()), experiment.count)
+        entrant = entrant.with_store(url)
+        figures = self._play(entrant, experiment.name, experiment.count, self.profiling)
+        self._expect(entrant, lambda ready: ready == experiment.count, f"{experiment.count} messages")
+        _add_up(experiment, experiment.count - filling.waiting(url), "rows marked")
         return figures
 
     def latency(self, entrant: Entrant, experiment: Experiment) -> Figures:
@@ -107,10 +138,18 @@ def _alive(running: Running) -> Running:
     return running
 
 
+def _add_up(experiment: Experiment, found: int, what: str) -> None:
+    """An entrant that left something out, or did it twice, has no figure."""
+    if found != experiment.count:
+        raise EntrantError(f"{found} {what}, not {experiment.count}")
+
+
 _SHAPES: dict[Shape, Callable[[Bench, Entrant, Experiment], Figures]] = {
     Shape.PUBLISH: Bench.publish,
     Shape.WORK: Bench.work,
     Shape.FILLED: Bench.filled,
     Shape.LATENCY: Bench.latency,
     Shape.IDLE: Bench.idle,
+    Shape.STORE: Bench.stored,
+    Shape.RELAY: Bench.relay,
 }

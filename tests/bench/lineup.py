@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from penstock.connect import STORE_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What the benchmark makes for itself: the rivals' environment, logs, profiles, the C program.
@@ -25,6 +27,8 @@ class Entrant:
     idle: tuple[str, ...] = ()
     rival: bool = False
     settings: tuple[tuple[str, str], ...] = ()
+    #: The program of the roles that have a store, when it is another.
+    stored: str = ""
 
     @property
     def python(self) -> str:
@@ -34,6 +38,10 @@ class Entrant:
     def command(self, role: str, count: int) -> list[str]:
         """What to run for *role*."""
         return [self.python, "-m", self.module, role, str(count)]
+
+    def with_store(self, url: str) -> Entrant:
+        """The same one in a role that has a store."""
+        return replace(self, module=self.stored or self.module, settings=(*self.settings, (STORE_VARIABLE, url)))
 
     def environment(self, url: str) -> dict[str, str]:
         """The environment to run in; the broker's URL is in it."""
@@ -51,7 +59,9 @@ ENTRANTS = {
             "jobs.bench",
             idle=(str(Path(sys.executable).with_name("penstock")), "worker", _E + "penstock_:build"),
             settings=(("PENSTOCK_TOPOLOGY", str(Path(__file__).with_name("topology.yaml"))),),
+            stored=_E + "penstock_stores",
         ),
+        Entrant("hand", _E + "hand", "bench.hand"),
         Entrant("pika", _E + "pika_bare", "bench.pika", idle=("-m", _E + "pika_bare", "latency_worker", "1000000000")),
         Entrant("c", _E + "c_ceiling", "bench.c"),
         Entrant(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from enum import Enum
+
+from tests.bench.cells import COMPARED, FULL, NOOPS, STORES, Cell
 
 RIVALS = ("celery", "dramatiq", "taskiq", "faststream")
 
@@ -16,6 +19,8 @@ class Shape(Enum):
     FILLED = "filled"
     LATENCY = "latency"
     IDLE = "idle"
+    STORE = "store"
+    RELAY = "relay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +46,21 @@ class Experiment:
     rival_rounds: int = 2
     #: The role that publishes the job whose copies are worked off.
     seed: str = "seed"
+    #: The store that takes part.
+    store: str = ""
+    marks: int = 0
+    #: What several experiments are chosen by.
+    group: str = ""
+
+    @property
+    def names(self) -> set[str]:
+        """Everything it can be chosen by."""
+        return {self.name, *filter(None, (self.group,)), *(measure.name for measure in self.measures)}
 
     @property
     def profiled(self) -> bool:
         """Whether one process does all that is measured, so that it can be profiled."""
-        return self.shape in (Shape.PUBLISH, Shape.WORK, Shape.FILLED)
+        return self.shape not in (Shape.LATENCY, Shape.IDLE)
 
     def rounds_of(self, who: str) -> int:
         """How many rounds *who* runs; the figure is the median of them."""
@@ -54,6 +69,38 @@ class Experiment:
 
 def _rate(name: str, title: str) -> tuple[Measure, ...]:
     return (Measure(name, title, "/s"),)
+
+
+def _of_cell(cell: Cell, *who: str) -> Experiment:
+    """The experiment of a cell of `cells`."""
+    return Experiment(
+        cell.name,
+        Shape.STORE,
+        cell.count,
+        ("penstock", *who),
+        _rate(cell.name, cell.title),
+        store=cell.store,
+        marks=cell.marks,
+        group="effects",
+    )
+
+
+def _of_relay(store: str) -> Experiment:
+    """A relay that empties a filled outbox."""
+    name = f"relay_{store}"
+    measures = _rate(name, f"outbox of {STORES[store]} relayed")
+    return Experiment(name, Shape.RELAY, 30_000, ("penstock",), measures, store=store, group="effects")
+
+
+def _about_stores() -> Iterator[Experiment]:
+    """Everything about effects once; what is compared closely goes side by side."""
+    yield from (_of_cell(cell) for cell in NOOPS)
+    beside = {replace(cell, marks=0): cell for cell in FULL}
+    for cell in COMPARED:
+        yield _of_cell(cell, "hand")
+        if cell in beside:
+            yield _of_cell(beside[cell])
+    yield from (_of_relay(store) for store in ("postgres", "sqlite"))
 
 
 EXPERIMENTS = (
@@ -149,18 +196,24 @@ EXPERIMENTS = (
         ),
         rounds=1,
     ),
+    *_about_stores(),
 )
 
-MEASURES = {measure.name: measure for experiment in EXPERIMENTS for measure in experiment.measures}
+#: Worked out from others, in per cent.
+OVERHEADS = tuple(Measure(cell.overhead, f"{cell.title}: overhead", "%") for cell in COMPARED)
+
+MEASURES = {
+    measure.name: measure
+    for measure in (*(measure for experiment in EXPERIMENTS for measure in experiment.measures), *OVERHEADS)
+}
 
 
 def chosen(names: tuple[str, ...]) -> tuple[Experiment, ...]:
-    """The experiments called by *names*, their own or a measure's; all when empty. Raises `ValueError` on others."""
-    known = {experiment.name for experiment in EXPERIMENTS} | set(MEASURES)
+    """The experiments called by *names*, their own, their group's or a measure's; all when empty.
+
+    Raises `ValueError` on others.
+    """
+    known = {name for experiment in EXPERIMENTS for name in experiment.names}
     if unknown := sorted(set(names) - known):
         raise ValueError(f"no measure {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-    return tuple(
-        experiment
-        for experiment in EXPERIMENTS
-        if not names or {experiment.name, *(measure.name for measure in experiment.measures)} & set(names)
-    )
+    return tuple(experiment for experiment in EXPERIMENTS if not names or experiment.names & set(names))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from dataclasses import dataclass
 from typing import Any  # header values are whatever AMQP carried
 
 import pika
 import uvloop
 from pika.adapters.asyncio_connection import AsyncioConnection
+
+from penstock.clock import new_job_id
 
 #: How many copies may wait for their confirm at once.
 WINDOW = 1000
@@ -79,7 +80,7 @@ class Pattern:
         """The message once more, with a fresh id."""
         if not self.job_id:
             return self.properties, self.body
-        fresh = str(uuid.uuid4())
+        fresh = new_job_id()
         plain = self.properties
         return (
             pika.BasicProperties(

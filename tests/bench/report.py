@@ -9,13 +9,19 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.measures import MEASURES, RIVALS
+from tests.bench.cells import CELLS, COMPARED, FULL, Cell
+from tests.bench.measures import MEASURES, OVERHEADS, RIVALS
 from tests.bench.targets import Figures, Verdict, number, ratio, verdicts
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 
 #: The columns, in order.
 WHO = ("penstock", "pika", "c", *RIVALS)
+#: The columns of the table of effects.
+EFFECTS = ("effects once", "slots × processes", "no-op, no store (/s)", "by hand (/s)", "penstock (/s)", "overhead")
+
+#: What has a table of its own.
+_ELSEWHERE = {*CELLS, *(measure.name for measure in OVERHEADS)}
 
 
 def cells(figures: Figures, measure: str) -> Iterator[str]:
@@ -33,8 +39,26 @@ def cells(figures: Figures, measure: str) -> Iterator[str]:
 def rows(figures: Figures) -> Iterator[tuple[str, ...]]:
     """Every measured measure's row, title and unit first."""
     for measure in MEASURES.values():
-        if measure.name in figures:
+        if measure.name in figures and measure.name not in _ELSEWHERE:
             yield f"{measure.title} ({measure.unit})", *cells(figures, measure.name)
+
+
+def effects(figures: Figures) -> Iterator[tuple[str, ...]]:
+    """The row of every cell in which a store takes part."""
+    for cell in (*COMPARED, *FULL):
+        if cell.name in figures:
+            yield _effects_row(figures, cell)
+
+
+def _effects_row(figures: Figures, cell: Cell) -> tuple[str, ...]:
+    def figure(measure: str, who: str = "penstock") -> str:
+        value = figures.get(measure, {}).get(who)
+        return "" if value is None else number(value)
+
+    what = f"{cell.what}, {cell.marks:,} marks before" if cell.marks else cell.what
+    over = figure(cell.overhead)
+    rates = figure(cell.idle.name), figure(cell.name, "hand"), figure(cell.name)
+    return what, f"{cell.slots} × {cell.processes}", *rates, f"{over} %" if over else ""
 
 
 def show(console: Console, brokers: Mapping[str, Figures]) -> None:
@@ -47,9 +71,20 @@ def show(console: Console, brokers: Mapping[str, Figures]) -> None:
             table.add_row(broker, *row)
         table.add_section()
     console.print(table)
+    console.print(_shown_effects(brokers))
     judged = [(broker, verdict) for broker, figures in brokers.items() for verdict in verdicts(broker, figures)]
     if judged:
         console.print(_judged(judged))
+
+
+def _shown_effects(brokers: Mapping[str, Figures]) -> Table | str:
+    table = Table("RabbitMQ", *EFFECTS)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for broker, figures in brokers.items():
+        for row in effects(figures):
+            table.add_row(broker, *row)
+    return table if table.rows else ""
 
 
 def _judged(judged: list[tuple[str, Verdict]]) -> Table:
@@ -64,7 +99,8 @@ def page(results: Mapping[str, Any]) -> str:
     """The documentation page for *results*."""
     parts = [_INTRODUCTION, _setting(results["machine"], results["versions"])]
     for broker, figures in results["brokers"].items():
-        parts += [f"## RabbitMQ {broker}", _figures_table(figures), _targets_table(broker, figures)]
+        tables = _figures_table(figures), _effects_table(figures), _targets_table(broker, figures)
+        parts += [f"## RabbitMQ {broker}", *filter(None, tables)]
     return "\n\n".join([*parts, _METHOD]) + "\n"
 
 
@@ -72,14 +108,24 @@ def _setting(machine: Mapping[str, Any], versions: Mapping[str, str]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
         f"Machine: {machine['processor']}, {machine['cores']} cores shared by broker and clients, "
-        f"{machine['memory_gb']} GB, {machine['system']}, kernel {machine['kernel']}; "
+        f"{machine['memory_gb']} GB, {machine['system']}, kernel {machine['kernel']}; {_disk(machine)}"
         f"load average over the last quarter of an hour {machine['load_average']} (a bench alone "
         f"makes about 2: above that the machine had other work, and the figures say little).\n\nVersions: {packages}."
     )
 
 
+def _disk(machine: Mapping[str, Any]) -> str:
+    known = machine.get("fsync_ms")
+    return "" if known is None else f"8 KiB are on its disk (fdatasync) after {known} ms; "
+
+
 def _figures_table(figures: Figures) -> str:
     return _markdown(("measure", *WHO), rows(figures))
+
+
+def _effects_table(figures: Figures) -> str:
+    found = list(effects(figures))
+    return _markdown(EFFECTS, iter(found)) if found else ""
 
 
 def _targets_table(broker: str, figures: Figures) -> str:
@@ -129,4 +175,14 @@ _METHOD = """\
 - *idle worker*: proportional set size of the process tree that the entrant's own command starts, 3 s after it consumes,
   byte code compiled.
 - *slots busy*: time that handlers ran divided by time × slots, jobs of 0 to 20 ms.
-- *C*: librabbitmq, acks one by one."""
+- *C*: librabbitmq, acks one by one.
+- *effects once*: the effect is `UPDATE accounts SET balance = balance + 1 WHERE id = …`, over 1,000 accounts. Each
+  process is a worker of so many slots, and all of them are timed together, from the first to the last tenth of the
+  jobs. PostgreSQL and SQLite are as durable as installed or more (`synchronous_commit = on`, `synchronous = FULL`),
+  Redis writes its append-only file `everysec`. After each run accounts and marks must add up to the jobs.
+- *by hand*: the same without Penstock and without a broker, as many tasks as slots. PostgreSQL: psycopg and its pool;
+  `BEGIN`, `INSERT` of a mark `ON CONFLICT DO NOTHING`, `UPDATE`, `COMMIT`; for a lease an `INSERT` and an `UPDATE` by
+  themselves. SQLite: the same in one thread beside the loop, or on the loop, whichever is faster. Redis: `SET NX PX`
+  and `SET XX EX`. Ids are UUIDv7 as Penstock's.
+- *overhead*: (seconds per job with the store − seconds per no-op job) ÷ seconds per transaction by hand − 1.
+- *outbox relayed*: one relay, one kind; rows a second that are published, confirmed and marked."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from tests.bench.cells import COMPARED, FLAT, FULL
 from tests.bench.measures import MEASURES, RIVALS
 
 #: measure → who → figure.
@@ -74,6 +75,9 @@ TARGETS = (
     Target("drain_last_tenth", 0.9, ("drain_first_tenth", US)),
     Target("drain_last_tenth", 1.1, ("drain_first_tenth", US), at_most=True),
     Target("drain_growth_mb", 5, at_most=True),
+    *(Target(cell.overhead, 15, at_most=True) for cell in COMPARED),
+    *(Target(full.name, 0.9, (flat.name, US)) for flat, full in zip(FLAT, FULL, strict=True)),
+    Target("relay_postgres", 3000),
 )
 
 

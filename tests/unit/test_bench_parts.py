@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
+from collections import Counter
 
 import pika
 
+from penstock.clock import new_job_id
+from tests.bench.cells import ACCOUNTS
 from tests.bench.entrants.common import BODY_SIZE, WARM_UP, Latencies, Tally, arguments, compact, in_threads
+from tests.bench.entrants.crowd import Count, together
+from tests.bench.entrants.penstock_stores import account_of
 from tests.bench.profiling import table
 from tests.bench.queues import Pattern
 
@@ -51,6 +57,24 @@ def test_threads_publish_what_is_counted_and_one_each_to_open_their_connection()
     calls: list[None] = []
     in_threads(4, 40, lambda: calls.append(None))
     assert len(calls) == 40
+
+
+def test_processes_of_one_role_are_counted_together() -> None:
+    """None is lost between them, and the first and the last tenth are not timed."""
+
+    def play(count: Count) -> None:
+        for _ in range(500):
+            count.tick()
+        asyncio.run(asyncio.wait_for(count.complete(), 10))
+
+    assert together(3, 1500, play)["rate"] > 0
+
+
+def test_jobs_are_spread_over_the_accounts() -> None:
+    """No account gets much more than its share."""
+    hits = Counter(account_of(new_job_id()) for _ in range(20 * ACCOUNTS))
+    assert len(hits) == ACCOUNTS
+    assert max(hits.values()) < 60
 
 
 def test_a_copy_has_a_fresh_id_wherever_the_old_one_stood() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench.measures import EXPERIMENTS, MEASURES, RIVALS, chosen
+from tests.bench.cells import CELLS, COMPARED, FLAT, FULL, NOOPS
+from tests.bench.measures import EXPERIMENTS, MEASURES, OVERHEADS, RIVALS, chosen
+from tests.bench.overheads import overhead, with_overheads
 from tests.bench.targets import TARGETS, Verdict, number, ratio, verdicts
 
 
@@ -81,8 +83,53 @@ def test_a_ratio_says_how_many_times_as_much_we_did() -> None:
 def test_every_target_names_what_is_measured() -> None:
     """A target on a measure, or against an entrant, that nobody takes is never judged."""
     taken = {(m.name, who) for experiment in EXPERIMENTS for m in experiment.measures for who in experiment.who}
+    taken |= {(measure.name, "penstock") for measure in OVERHEADS}
     wanted = {(t.measure, "penstock") for t in TARGETS} | {t.rival for t in TARGETS if t.rival}
     assert wanted - taken == set()
+
+
+@pytest.mark.parametrize(("ours", "percent"), [(1000.0, 0.0), (500.0, 125.0), (2000.0, -62.5)])
+def test_an_overhead_is_what_a_job_takes_beyond_a_no_op_and_the_transaction(ours: float, percent: float) -> None:
+    """A no-op of 0.2 ms and a transaction of 0.8 ms: a job of 1 ms adds nothing, one of 2 ms adds 1 to 0.8."""
+    assert overhead(ours, idle=5000.0, by_hand=1250.0) == pytest.approx(percent)
+
+
+@pytest.mark.parametrize(("ours", "reached"), [(898.0, True), (890.0, False)])
+def test_an_overhead_is_judged_in_its_cell(ours: float, reached: bool) -> None:
+    """Against the no-op and the transaction by as many slots and processes: up to 15 %."""
+    figures = {
+        "noop_16x1": {"penstock": 5000.0},
+        "noop_64x1": {"penstock": 500.0},
+        "effect_postgres_16x1": {"penstock": ours, "hand": 1250.0},
+    }
+    found = verdict(with_overheads(figures), "overhead_effect_postgres_16x1")
+    assert found.reached is reached
+
+
+def test_without_one_of_its_three_rates_there_is_no_overhead() -> None:
+    """What was measured stays as it is."""
+    figures = {"noop_16x1": {"penstock": 5000.0}, "effect_postgres_64x1": {"penstock": 1.0, "hand": 1.0}}
+    assert with_overheads(figures) == figures
+
+
+@pytest.mark.parametrize(("beside_many", "reached"), [(900.0, True), (899.0, False)])
+def test_the_cost_of_a_job_is_to_stay_flat(beside_many: float, reached: bool) -> None:
+    """Beside two million marks, nine tenths of the rate beside none."""
+    figures = {"effect_postgres_64x1": {"penstock": 1000.0}, "effect_postgres_64x1_full": {"penstock": beside_many}}
+    assert verdict(figures, "effect_postgres_64x1_full", "penstock").reached is reached
+
+
+def test_every_cell_has_a_no_op_beside_it_and_a_name_of_its_own() -> None:
+    """With as many slots and processes."""
+    assert {cell.idle for cell in COMPARED} == set(NOOPS)
+    assert len(CELLS) == len((*NOOPS, *COMPARED, *FULL))
+    assert [cell.name for cell in FULL] == [f"{cell.name}_full" for cell in FLAT]
+
+
+def test_everything_about_effects_is_chosen_by_one_word() -> None:
+    """And nothing else is."""
+    chosen_ones = {experiment.name for experiment in chosen(("effects",))}
+    assert chosen_ones == {*CELLS, "relay_postgres", "relay_sqlite"}
 
 
 def test_measures_are_chosen_by_their_own_or_their_experiments_name() -> None:
