@@ -195,7 +195,7 @@ def test_a_store_answers_as_its_model_whatever_is_asked(store_subject: StoreSubj
             super().__init__(runner, store, clock)
 
     bounds = settings(
-        max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     with asyncio.Runner() as runner:
         runner.run(store.migrate())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import psycopg
 import pytest
 
+from penstock.claims import State
 from penstock.errors import UsageError
 from tests.conformance.store_steps import claim_of, taken
 from tests.support.accounts import ADD, credit, opened, run
@@ -125,3 +127,50 @@ async def test_what_a_handler_changed_on_the_connection_is_not_the_next_ones(pos
             assert (await effect.transaction.execute("SELECT 1 AS one")).rows[0].one == 1  # type: ignore[attr-defined]
         async with store.effect() as effect:
             assert type((await effect.transaction.execute("SELECT 1 AS one")).rows[0]) is tuple
+
+
+async def test_a_failed_effect_leaves_its_connection_to_the_next_and_a_cancelled_one_does_not(
+    postgres_url: str,
+) -> None:
+    async with opened(postgres_url, connections=1) as store:
+
+        async def server_process(error: BaseException | None = None) -> object:
+            pid = None
+            with suppress(ZeroDivisionError, asyncio.CancelledError):
+                async with store.effect() as effect:
+                    pid = (await effect.transaction.execute("SELECT pg_backend_pid()")).fetchone()
+                    if error is not None:
+                        raise error
+            return pid
+
+        def server_process_of_thread() -> object:
+            pid = None
+            with suppress(ZeroDivisionError), store.blocking_effect() as effect:
+                pid = effect.transaction.execute("SELECT pg_backend_pid()").fetchone()
+                raise ZeroDivisionError
+            return pid
+
+        first = await server_process(ZeroDivisionError())
+        assert await server_process(asyncio.CancelledError()) == first
+        assert await server_process() != first
+        assert server_process_of_thread() == server_process_of_thread()
+
+
+async def test_an_effect_that_is_refused_at_its_commit_leaves_neither_effect_nor_mark(postgres_url: str) -> None:
+    async with opened(postgres_url) as store:
+        with psycopg.connect(postgres_url) as outside:
+            outside.execute("CREATE TABLE debts (owner text REFERENCES accounts DEFERRABLE INITIALLY DEFERRED)")
+        claim = await taken(store, claim_of())
+
+        async def owe() -> None:
+            async with store.effect() as effect:
+                await effect.transaction.execute(ADD)
+                await effect.transaction.execute("INSERT INTO debts VALUES ('nobody')")
+                assert await effect.complete(claim, None)
+
+        with pytest.raises(psycopg.errors.ForeignKeyViolation):
+            await owe()
+        assert credit(postgres_url) == 0
+        assert [record.state for record in await store.records("job")] == [State.RUNNING]
+        await run(store, claim)
+        assert credit(postgres_url) == 5

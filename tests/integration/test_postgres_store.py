@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import psycopg
@@ -13,12 +14,14 @@ import pytest
 from penstock.claims import Mark, State, StoreUrl, Verdict
 from penstock.errors import ConfigError, PenstockError, StoreUnavailable
 from penstock.stores.postgres import PostgresStore
+from penstock.stores.postgres_effects import PostgresEffect
 from tests.conformance.store_steps import claim_of, ended, taken, verdict_of
 from tests.support.accounts import ADD, credit, opened, run, run_blocking
 from tests.support.postgres import PrivatePostgres, StartPostgres
 from tests.support.waiting import eventually
 
-BRIEFLY = timedelta(seconds=0.5)
+#: Long enough for a machine under load.
+BRIEFLY = timedelta(seconds=2)
 
 
 # --- the way to the server ------------------------------------------------------------------------------------------
@@ -167,7 +170,8 @@ async def test_a_server_that_crashes_in_an_effect_leaves_nothing_of_it_and_is_no
             assert credit(server.url()) == 0
         await store.forget("job")
         await run(store, await taken(store, claim_of()))
-        assert credit(server.url()) == 5
+        await asyncio.to_thread(run_blocking, store, await taken(store, claim_of("another")))
+        assert credit(server.url()) == 10
 
 
 async def test_a_claim_that_a_crash_of_the_server_forgot_takes_its_token_along(own_postgres: StartPostgres) -> None:
@@ -184,28 +188,42 @@ async def test_a_claim_that_a_crash_of_the_server_forgot_takes_its_token_along(o
             assert bool(await store.records(claim.job_id)) is kept
 
 
-async def test_a_server_that_hangs_is_given_up_in_time(own_postgres: StartPostgres) -> None:
+async def test_a_server_that_hangs_is_given_up_in_time_wherever_an_effect_is(own_postgres: StartPostgres) -> None:
     server = own_postgres()
     async with opened(server.url(), patience=BRIEFLY) as store:
-        claim = await taken(store, claim_of())
-        await run(store, await taken(store, claim_of("before")))
+        claim, waiting, frozen = await taken(store, claim_of()), asyncio.Semaphore(0), threading.Event()
 
-        async def hang_in_commit() -> None:
+        async def hang_before(end: Callable[[PostgresEffect], Awaitable[object]]) -> None:
             async with store.effect() as effect:
-                await effect.transaction.execute(ADD)
-                assert await effect.complete(claim, None)
-                freezing.enter_context(server.frozen())
+                waiting.release()
+                await asyncio.to_thread(frozen.wait, 20)
+                await end(effect)
 
-        with ExitStack() as freezing:
-            with pytest.raises(StoreUnavailable, match="no answer in time"):
-                await hang_in_commit()
-            with pytest.raises(StoreUnavailable, match="no answer in time"):
-                await store.claim([claim])
-            with pytest.raises(StoreUnavailable, match="no answer in time"):
-                await store.ping()
-        # What was asked of it meanwhile, it may have done since.
-        [record] = await store.records("job")
-        assert credit(server.url()) == (10 if record.state is State.DONE else 5)
+        def hang_in_thread(loop: asyncio.AbstractEventLoop) -> None:
+            with store.blocking_effect() as effect:
+                loop.call_soon_threadsafe(waiting.release)
+                frozen.wait(20)
+                effect.complete(claim, None)
+
+        async def hang_before_claim() -> None:
+            waiting.release()
+            await asyncio.to_thread(frozen.wait, 20)
+            await store.claim([claim])
+
+        hangs = [
+            asyncio.create_task(hang_before(lambda effect: effect.complete(claim, None))),
+            asyncio.create_task(hang_before(lambda _: asyncio.sleep(0))),  # the commit
+            asyncio.create_task(asyncio.to_thread(hang_in_thread, asyncio.get_running_loop())),
+            asyncio.create_task(hang_before_claim()),
+        ]
+        for _ in hangs:
+            await waiting.acquire()
+        with server.frozen():
+            frozen.set()
+            errors = await asyncio.gather(*hangs, return_exceptions=True)
+        assert [str(error).rpartition(": ")[2] for error in errors] == ["no answer in time"] * 4
+        assert {type(error) for error in errors} == {StoreUnavailable}
+        await store.ping()
 
 
 async def test_marks_and_effects_that_were_answered_survive_a_crash_of_the_server(own_postgres: StartPostgres) -> None:
@@ -231,6 +249,16 @@ async def test_a_server_that_takes_no_writes_is_away(postgres_url: str, postgres
     with pytest.raises(StoreUnavailable, match="read-only"):
         await store.claim([claim_of()])
     await store.close()
+
+
+@pytest.mark.parametrize("state", ["57014", "55P03", "40P01", "40001", "42501", "23505"])
+async def test_what_a_handlers_statement_is_refused_for_is_the_handlers_to_know(postgres_url: str, state: str) -> None:
+    statement = f"DO $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '{state}'; END $$"
+    async with opened(postgres_url) as store:
+        with pytest.raises(psycopg.Error, match="refused") as raised:
+            async with store.effect() as effect:
+                await effect.transaction.execute(statement)
+        assert raised.value.sqlstate == state
 
 
 @pytest.mark.parametrize("state", ["53100", "53200", "58030", "57P03", "08006"])
@@ -260,11 +288,12 @@ async def test_more_effects_than_connections_wait_for_one_and_no_longer_than_the
 
 
 async def test_production_is_told_of_a_server_that_does_not_write_to_the_disk(
-    postgres_url: str, own_postgres: StartPostgres
+    own_postgres: StartPostgres,
 ) -> None:
-    async with opened(postgres_url) as store:
+    proper = own_postgres(fsync="on")
+    async with opened(proper.url()) as store:
         assert await store.production_problems() == []
-    hasty = own_postgres(fsync="off", synchronous_commit="off")
+    hasty = own_postgres(synchronous_commit="off")
     async with opened(hasty.url()) as store:
         problems = await store.production_problems()
     assert [problem.partition("/postgres: ")[2].partition(":")[0] for problem in problems] == [

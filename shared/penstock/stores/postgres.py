@@ -15,12 +15,7 @@ from penstock.stores import postgres_statements as statements
 from penstock.stores import schema
 from penstock.stores.postgres_claims import PostgresClaims
 from penstock.stores.postgres_connections import BRIEF, BY_KEY, PATIENCE, BlockingPool, Dialer, Pool, Session
-from penstock.stores.postgres_effects import (
-    BlockingPostgresEffect,
-    PostgresEffect,
-    blocking_effect_on,
-    effect_on,
-)
+from penstock.stores.postgres_effects import BlockingPostgresEffect, PostgresEffect
 from penstock.stores.postgres_errors import translated
 from penstock.storing import StoreStatus
 
@@ -157,11 +152,11 @@ class PostgresStore:
 
     def effect(self) -> AbstractAsyncContextManager[PostgresEffect]:
         """See ``EffectStore.effect``."""
-        return effect_on(self._effects, self.shown)
+        return PostgresEffect(self._effects, self.shown)
 
     def blocking_effect(self) -> AbstractContextManager[BlockingPostgresEffect]:
         """See ``EffectStore.blocking_effect``."""
-        return blocking_effect_on(self._blocking_effects, self.shown)
+        return BlockingPostgresEffect(self._blocking_effects, self.shown)
 
     def _asked(self, claims: Sequence[Claim]) -> Mapping[str, Any]:
         return {"asked": statements.asked(claims), "now": self._now()}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import select
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, TypeVar  # rows hold whatever SQL carries
 
@@ -14,6 +14,7 @@ import psycopg
 from psycopg import pq
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.generators import execute
 from psycopg.rows import tuple_row
 
 from penstock.claims import StoreUrl
@@ -52,10 +53,24 @@ class Session(psycopg.AsyncConnection[tuple[Any, ...]]):
 
     patience = 0.0
     lent_to_handler = False
+    _beginning = False
+
+    def begin(self) -> None:
+        """Begin a transaction. The answer is taken in before the next statement, and seldom needs to be waited for."""
+        _say(self.pgconn, b"BEGIN")
+        self._beginning = True
+
+    async def commit_now(self) -> bytes | None:
+        """Commit; what the server says it did."""
+        return await self.wait(_committed(self.pgconn))
 
     async def wait(self, gen: PQGen[R], interval: float = _LOOK_EVERY, timeout: float | None = None) -> R:
         """See psycopg: everything that is sent on the connection passes here."""
-        return await super().wait(gen, interval, timeout or (None if self.lent_to_handler else self.patience))
+        limit = timeout or (None if self.lent_to_handler else self.patience)
+        if self._beginning:
+            self._beginning = False
+            await super().wait(_answer(self.pgconn), interval, limit)
+        return await super().wait(gen, interval, limit)
 
     async def commit(self) -> None:
         """Raise ``UsageError``: an effect that is committed without its mark could happen twice."""
@@ -71,10 +86,24 @@ class BlockingSession(psycopg.Connection[tuple[Any, ...]]):
 
     patience = 0.0
     lent_to_handler = False
+    _beginning = False
+
+    def begin(self) -> None:
+        """See ``Session.begin``."""
+        _say(self.pgconn, b"BEGIN")
+        self._beginning = True
+
+    def commit_now(self) -> bytes | None:
+        """See ``Session.commit_now``."""
+        return self.wait(_committed(self.pgconn))
 
     def wait(self, gen: PQGen[R], interval: float = _LOOK_EVERY, timeout: float | None = None) -> R:
         """See ``Session.wait``."""
-        return super().wait(gen, interval, timeout or (None if self.lent_to_handler else self.patience))
+        limit = timeout or (None if self.lent_to_handler else self.patience)
+        if self._beginning:
+            self._beginning = False
+            super().wait(_answer(self.pgconn), interval, limit)
+        return super().wait(gen, interval, limit)
 
     def commit(self) -> None:
         """See ``Session.commit``."""
@@ -83,6 +112,25 @@ class BlockingSession(psycopg.Connection[tuple[Any, ...]]):
     def rollback(self) -> None:
         """See ``Session.rollback``."""
         raise UsageError(_NOT_YOURS)
+
+
+def _say(connection: pq.abc.PGconn, words: bytes) -> None:
+    connection.send_query(words)
+    connection.flush()
+
+
+def _committed(connection: pq.abc.PGconn) -> PQGen[bytes | None]:
+    _say(connection, b"COMMIT")
+    return (yield from _answer(connection))
+
+
+def _answer(connection: pq.abc.PGconn) -> PQGen[bytes | None]:
+    """What the server did, in its own word. Raises psycopg's errors."""
+    [result] = yield from execute(connection)
+    if result.status != pq.ExecStatus.COMMAND_OK:
+        raise psycopg.errors.error_from_result(result)
+    said: bytes | None = result.command_status
+    return said
 
 
 class Dialer:
@@ -148,15 +196,29 @@ class Pool:
 
         Raises ``StoreUnavailable`` when none is free in time or none can be made.
         """
+        session = await self.borrow()
+        try:
+            yield session
+        finally:
+            await self.give_back(session)
+
+    async def borrow(self) -> Session:
+        """As ``lent``, until it is given back."""
         await self._turn()
         try:
-            session = await self._take()
-            try:
-                yield session
-            finally:
-                await self._put(session)
-        finally:
+            return await self._take()
+        except BaseException:
             self._turns.release()
+            raise
+
+    async def give_back(self, session: Session) -> None:
+        """Let the next have *session*, or end it."""
+        self._turns.release()
+        if not self._open or not _is_clean(session.pgconn):
+            await session.close()
+            return
+        session.lent_to_handler, session.row_factory, session.cursor_factory = False, tuple_row, psycopg.AsyncCursor
+        self._idle.append(session)
 
     async def _turn(self) -> None:
         if not self._turns.locked():
@@ -175,13 +237,6 @@ class Pool:
                 return session
             await session.close()
         return await self._dialer.dial(self._patience)
-
-    async def _put(self, session: Session) -> None:
-        if not self._open or not _is_clean(session.pgconn):
-            await session.close()
-            return
-        session.lent_to_handler, session.row_factory, session.cursor_factory = False, tuple_row, psycopg.AsyncCursor
-        self._idle.append(session)
 
 
 class BlockingPool:
@@ -208,19 +263,25 @@ class BlockingPool:
         for session in idle:
             session.close()
 
-    @contextmanager
-    def lent(self) -> Iterator[BlockingSession]:
-        """See ``Pool.lent``."""
+    def borrow(self) -> BlockingSession:
+        """See ``Pool.borrow``."""
         if not self._turns.acquire(timeout=self._patience.total_seconds()):
             raise StoreUnavailable(_taken(self._dialer.where, self._size, self._patience))
         try:
-            session = self._take()
-            try:
-                yield session
-            finally:
-                self._put(session)
-        finally:
+            return self._take()
+        except BaseException:
             self._turns.release()
+            raise
+
+    def give_back(self, session: BlockingSession) -> None:
+        """See ``Pool.give_back``."""
+        with self._lock:
+            if kept := self._open and _is_clean(session.pgconn):
+                session.lent_to_handler, session.row_factory, session.cursor_factory = False, tuple_row, psycopg.Cursor
+                self._idle.append(session)
+        self._turns.release()
+        if not kept:
+            session.close()
 
     def _take(self) -> BlockingSession:
         while session := self._pop():
@@ -232,14 +293,6 @@ class BlockingPool:
     def _pop(self) -> BlockingSession | None:
         with self._lock:
             return self._idle.pop() if self._idle else None
-
-    def _put(self, session: BlockingSession) -> None:
-        with self._lock:
-            if self._open and _is_clean(session.pgconn):
-                session.lent_to_handler, session.row_factory, session.cursor_factory = False, tuple_row, psycopg.Cursor
-                self._idle.append(session)
-                return
-        session.close()
 
 
 def _taken(where: str, size: int, patience: timedelta) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any  # rows hold whatever SQL carries
 
-import psycopg
+from psycopg import Error, errors
 
 from penstock.claims import Claim
 from penstock.stores.postgres_connections import BlockingPool, BlockingSession, Pool, Session
-from penstock.stores.postgres_errors import meaning, translated
+from penstock.stores.postgres_errors import raise_meaning
 from penstock.stores.postgres_statements import DONE, storable, written
 from penstock.storing import Parameters
 
@@ -43,10 +42,13 @@ class PostgresTransaction:
 
     async def execute(self, statement: str, parameters: Parameters = ()) -> PostgresRows:
         """See ``Transaction.execute``. A statement that comes again and again is prepared by psycopg."""
-        with translated(self._shown, ours=False):
+        try:
             cursor = await self.connection.execute(statement, parameters or None)
             rows = [] if cursor.rownumber is None else await cursor.fetchall()
-            return PostgresRows(cursor.rowcount, rows)
+        except Error as error:
+            raise_meaning(error, self._shown, ours=False)
+            raise
+        return PostgresRows(cursor.rowcount, rows)
 
 
 class BlockingPostgresTransaction:
@@ -58,104 +60,136 @@ class BlockingPostgresTransaction:
 
     def execute(self, statement: str, parameters: Parameters = ()) -> PostgresRows:
         """See ``BlockingTransaction.execute``."""
-        with translated(self._shown, ours=False):
+        try:
             cursor = self.connection.execute(statement, parameters or None)
             rows = [] if cursor.rownumber is None else cursor.fetchall()
-            return PostgresRows(cursor.rowcount, rows)
+        except Error as error:
+            raise_meaning(error, self._shown, ours=False)
+            raise
+        return PostgresRows(cursor.rowcount, rows)
 
 
 class PostgresEffect:
-    """See ``Effect``."""
+    """See ``Effect`` and ``EffectStore.effect``. To be entered once."""
 
-    def __init__(self, connection: Session, shown: str) -> None:
-        self.transaction = PostgresTransaction(connection, shown)
+    # Written out, as are the tries in here: generators for context managers would add a sixth to what a transaction
+    # takes of the processor.
+    def __init__(self, pool: Pool, shown: str) -> None:
+        self._pool = pool
         self._shown = shown
+
+    async def __aenter__(self) -> PostgresEffect:
+        self._session = await self._pool.borrow()
+        try:
+            self._session.begin()
+        except Error as error:
+            await self._pool.give_back(self._session)
+            raise_meaning(error, self._shown)
+            raise
+        self._session.lent_to_handler = True
+        self.transaction = PostgresTransaction(self._session, self._shown)
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._session.lent_to_handler = False
+        try:
+            if error is None:
+                await self._commit()
+            else:
+                await self._roll_back(error)
+        finally:
+            await self._pool.give_back(self._session)
 
     async def complete(self, claim: Claim, result: bytes | None) -> bool:
         """See ``Effect.complete``. To be the last of the transaction: from here on a claim of the job waits for it."""
-        session = self.transaction.connection
-        session.lent_to_handler = False
-        with translated(self._shown):
-            return (await session.execute(DONE, _values(claim, result), prepare=True)).rowcount == 1
+        self._session.lent_to_handler = False
+        try:
+            return (await self._session.execute(DONE, _values(claim, result), prepare=True)).rowcount == 1
+        except Error as error:
+            raise_meaning(error, self._shown)
+            raise
+
+    async def _commit(self) -> None:
+        try:
+            _check_committed(await self._session.commit_now())
+        except BaseException as error:
+            await self._roll_back(error)
+            if isinstance(error, Error):
+                raise_meaning(error, self._shown, ours=False)
+            raise
+
+    async def _roll_back(self, error: BaseException) -> None:
+        with suppress(Error):  # the pool ends the connection then, and the server the transaction
+            await self._session.execute("ROLLBACK", prepare=False)
+        if isinstance(error, asyncio.CancelledError):
+            # psycopg asks the server to break off the statement, and a late asking would hit the next borrower's.
+            await self._session.close()
+        _raise_if_lost(error, self._session, self._shown)
 
 
 class BlockingPostgresEffect:
-    """See ``BlockingEffect``."""
+    """See ``BlockingEffect`` and ``EffectStore.blocking_effect``. To be entered once."""
 
-    def __init__(self, connection: BlockingSession, shown: str) -> None:
-        self.transaction = BlockingPostgresTransaction(connection, shown)
+    def __init__(self, pool: BlockingPool, shown: str) -> None:
+        self._pool = pool
         self._shown = shown
+
+    def __enter__(self) -> BlockingPostgresEffect:
+        self._session = self._pool.borrow()
+        try:
+            self._session.begin()
+        except Error as error:
+            self._pool.give_back(self._session)
+            raise_meaning(error, self._shown)
+            raise
+        self._session.lent_to_handler = True
+        self.transaction = BlockingPostgresTransaction(self._session, self._shown)
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._session.lent_to_handler = False
+        try:
+            if error is None:
+                self._commit()
+            else:
+                self._roll_back(error)
+        finally:
+            self._pool.give_back(self._session)
 
     def complete(self, claim: Claim, result: bytes | None) -> bool:
         """See ``PostgresEffect.complete``."""
-        session = self.transaction.connection
-        session.lent_to_handler = False
-        with translated(self._shown):
-            return session.execute(DONE, _values(claim, result), prepare=True).rowcount == 1
-
-
-@asynccontextmanager
-async def effect_on(pool: Pool, shown: str) -> AsyncIterator[PostgresEffect]:
-    """See ``EffectStore.effect``."""
-    async with pool.lent() as session:
-        with translated(shown):
-            await session.execute("BEGIN", prepare=False)
-        # From here on the handler's own deadline counts, not ours.
-        session.lent_to_handler = True
+        self._session.lent_to_handler = False
         try:
-            yield PostgresEffect(session, shown)
-            session.lent_to_handler = False
-            with translated(shown, ours=False):
-                _check_committed(await session.execute("COMMIT", prepare=False))
-        except BaseException as error:
-            await _roll_back(session)
-            if isinstance(error, asyncio.CancelledError):
-                # psycopg asks the server to break off the statement, and a late asking would hit the next borrower's.
-                await session.close()
-            _raise_if_lost(error, session, shown)
+            return self._session.execute(DONE, _values(claim, result), prepare=True).rowcount == 1
+        except Error as error:
+            raise_meaning(error, self._shown)
             raise
 
-
-@contextmanager
-def blocking_effect_on(pool: BlockingPool, shown: str) -> Iterator[BlockingPostgresEffect]:
-    """See ``EffectStore.blocking_effect``."""
-    with pool.lent() as session:
-        with translated(shown):
-            session.execute("BEGIN", prepare=False)
-        session.lent_to_handler = True
+    def _commit(self) -> None:
         try:
-            yield BlockingPostgresEffect(session, shown)
-            session.lent_to_handler = False
-            with translated(shown, ours=False):
-                _check_committed(session.execute("COMMIT", prepare=False))
+            _check_committed(self._session.commit_now())
         except BaseException as error:
-            _roll_back_blocking(session)
-            _raise_if_lost(error, session, shown)
+            self._roll_back(error)
+            if isinstance(error, Error):
+                raise_meaning(error, self._shown, ours=False)
             raise
 
-
-async def _roll_back(session: Session) -> None:
-    session.lent_to_handler = False
-    with suppress(psycopg.Error):  # the pool ends the connection then, and the server the transaction
-        await session.execute("ROLLBACK", prepare=False)
-
-
-def _roll_back_blocking(session: BlockingSession) -> None:
-    session.lent_to_handler = False
-    with suppress(psycopg.Error):  # as above
-        session.execute("ROLLBACK", prepare=False)
+    def _roll_back(self, error: BaseException) -> None:
+        with suppress(Error):  # as above
+            self._session.execute("ROLLBACK", prepare=False)
+        _raise_if_lost(error, self._session, self._shown)
 
 
-def _check_committed(cursor: psycopg.AsyncCursor[Any] | psycopg.Cursor[Any]) -> None:
+def _check_committed(said: bytes | None) -> None:
     """PostgreSQL answers a COMMIT after a failed statement with a rollback and no error."""
-    if cursor.statusmessage != "COMMIT":
-        raise psycopg.errors.InFailedSqlTransaction("a statement of the transaction had failed: it was rolled back")
+    if said != b"COMMIT":
+        raise errors.InFailedSqlTransaction("a statement of the transaction had failed: it was rolled back")
 
 
 def _raise_if_lost(error: BaseException, session: Session | BlockingSession, shown: str) -> None:
-    """What the handler met on the bare connection is not the handler's failure when that connection broke."""
-    if isinstance(error, psycopg.Error) and session.broken and (lost := meaning(error, shown, ours=False)):
-        raise lost from error
+    """What a handler met on the bare connection is not the handler's failure when that connection broke."""
+    if isinstance(error, Error) and session.broken:
+        raise_meaning(error, shown, ours=False)
 
 
 def _values(claim: Claim, result: bytes | None) -> tuple[str | None, str, str, int]:

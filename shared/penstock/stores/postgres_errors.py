@@ -47,10 +47,8 @@ def translated(where: str, *, ours: bool = True) -> Iterator[None]:
     try:
         yield
     except Error as error:
-        meant = meaning(error, where, ours=ours)
-        if meant is None:
-            raise
-        raise meant from error
+        raise_meaning(error, where, ours=ours)
+        raise
 
 
 @contextmanager
@@ -65,8 +63,14 @@ def connecting(where: str) -> Iterator[None]:
         raise ConfigError(f"{where}: {_words(error)}") from error
 
 
-def meaning(error: Error, where: str, *, ours: bool) -> PenstockError | None:
-    """What *error* is to the library; None for what it does not know."""
+def raise_meaning(error: Error, where: str, *, ours: bool = True) -> None:
+    """Raise what *error* is to the library; return for what it does not know. See ``translated``."""
+    meant = _meaning(error, where, ours)
+    if meant is not None:
+        raise meant from error
+
+
+def _meaning(error: Error, where: str, ours: bool) -> PenstockError | None:
     state = error.sqlstate
     if state is None:
         # psycopg's own: the connection ended, or did not answer in time.
