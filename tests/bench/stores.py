@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from contextlib import ExitStack
 from functools import cached_property
@@ -13,8 +14,11 @@ from tests.bench import filling
 from tests.support.postgres import PrivatePostgres
 from tests.support.redis import PrivateRedis
 
-#: As durable as installed (fsync, synchronous_commit); what is measured stays in memory, and the log has room.
-_POSTGRES = {"shared_buffers": "512MB", "max_wal_size": "4GB", "max_connections": "300"}
+#: As durable as installed (the tests' own servers are not); what is measured stays in memory, and the log has room.
+_DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
+_POSTGRES = _DURABLE | {"shared_buffers": "512MB", "max_wal_size": "4GB", "max_connections": "300"}
+#: Its log is not written anew in the midst of a measurement.
+_REDIS = {"auto_aof_rewrite_percentage": "0"}
 
 #: The databases of the Redis: the one that keeps its marks, and the one that is emptied each time.
 _KEPT, _EMPTIED = 1, 2
@@ -45,6 +49,7 @@ class Stores:
             url = self._full[store] = self._with_tables(self._kept(store))
             filling.add_marks(url, marks)
             assert filling.marked(url) == marks, f"{url} was not filled as it should be"
+            os.sync()  # the disk is not to be busy with them in the first measurement
         filling.settle(url)
         return url
 
@@ -93,7 +98,7 @@ class Stores:
 
     @cached_property
     def _redis(self) -> PrivateRedis:
-        server = PrivateRedis(self._folder)
+        server = PrivateRedis(self._folder, **_REDIS)
         self._stack.callback(server.kill)
         server.start()
         return server

@@ -18,10 +18,9 @@ POSTGRES: Sequence[Sequence[str]] = (
             args_hash text,
             result text,
             claimed bigint NOT NULL,
-            PRIMARY KEY (consumer, job_id)
+            PRIMARY KEY (job_id, consumer)
         ) WITH (fillfactor = 85)""",
         "CREATE INDEX penstock_records_claimed ON penstock_records (claimed)",
-        "CREATE INDEX penstock_records_job ON penstock_records (job_id)",
         """CREATE TABLE penstock_outbox (
             id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
             kind text NOT NULL,
@@ -55,10 +54,9 @@ SQLITE: Sequence[Sequence[str]] = (
             args_hash TEXT,
             result TEXT,
             claimed INTEGER NOT NULL,
-            PRIMARY KEY (consumer, job_id)
+            PRIMARY KEY (job_id, consumer)
         ) WITHOUT ROWID""",
         "CREATE INDEX penstock_records_claimed ON penstock_records (claimed)",
-        "CREATE INDEX penstock_records_job ON penstock_records (job_id)",
         """CREATE TABLE penstock_outbox (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
             kind TEXT NOT NULL,

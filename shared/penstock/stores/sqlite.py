@@ -150,12 +150,15 @@ class SqliteStore:
     @contextmanager
     def blocking_effect(self) -> Iterator[BlockingSqliteEffect]:
         """See ``EffectStore.blocking_effect``."""
-        with self._threads_gate, translated(self.shown):
-            connection = self._idle.pop() if self._idle else self._connected("FULL")
+        with self._threads_gate:
+            with translated(self.shown):
+                connection = self._idle.pop() if self._idle else self._connected("FULL")
             try:
-                self._begin_blocking(connection)
+                with translated(self.shown):
+                    self._begin_blocking(connection)
                 yield BlockingSqliteEffect(connection, self.shown)
-                connection.commit()
+                with translated(self.shown):
+                    connection.commit()
             finally:
                 _roll_back(connection)
                 self._idle.append(connection)
@@ -176,20 +179,22 @@ class SqliteStore:
         """What *work* returns, done in one short transaction."""
         connection = self._durable if durable else self._claims
         async with self._gate, self._transaction(connection, durable=durable) as file:
-            return work(file)
+            with translated(self.shown):
+                return work(file)
 
     @asynccontextmanager
     async def _transaction(
         self, connection: sqlite3.Connection | None, *, durable: bool
     ) -> AsyncIterator[sqlite3.Connection]:
         file = self._opened(connection)
-        with translated(self.shown):
-            try:
+        try:
+            with translated(self.shown):
                 await self._begin(file)
-                yield file
+            yield file
+            with translated(self.shown):
                 await self._commit(file, durable)
-            finally:
-                _roll_back(file)
+        finally:
+            _roll_back(file)
 
     async def _begin(self, connection: sqlite3.Connection) -> None:
         """Get the write lock without stopping the loop: SQLite's own wait would."""

@@ -79,10 +79,12 @@ class SqliteEffect:
 
     def __init__(self, connection: sqlite3.Connection, shown: str) -> None:
         self.transaction = SqliteTransaction(connection, shown)
+        self._shown = shown
 
     async def complete(self, claim: Claim, result: bytes | None) -> bool:
         """See ``Effect.complete``."""
-        return _complete(self.transaction.connection, claim, result)
+        with translated(self._shown):
+            return _complete(self.transaction.connection, claim, result)
 
 
 class BlockingSqliteEffect:
@@ -90,10 +92,12 @@ class BlockingSqliteEffect:
 
     def __init__(self, connection: sqlite3.Connection, shown: str) -> None:
         self.transaction = BlockingSqliteTransaction(connection, shown)
+        self._shown = shown
 
     def complete(self, claim: Claim, result: bytes | None) -> bool:
         """See ``BlockingEffect.complete``."""
-        return _complete(self.transaction.connection, claim, result)
+        with translated(self._shown):
+            return _complete(self.transaction.connection, claim, result)
 
 
 def _run(connection: sqlite3.Connection, statement: str, parameters: Parameters) -> SqliteRows:
