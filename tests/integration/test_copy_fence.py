@@ -19,7 +19,7 @@ from penstock.delay import queue_key
 from penstock.events import JobFinished
 from penstock.outcome import Dead, Done, Duplicate, Snoozed
 from tests.support.once_apps import INSERT, Credit, ledger, query, with_a_ledger
-from tests.support.working import Watched, empty, foreign, put, take, working
+from tests.support.working import LEVELS, Watched, empty, foreign, put, take, working
 
 CREDIT = JobKind("email.credit", Credit)
 DEAD = "jobs.email.dead"
@@ -29,7 +29,7 @@ Add = Callable[[Job[Credit], Transaction], Awaitable[None]]
 @pytest.fixture(autouse=True)
 async def nothing_waits(url: str) -> None:
     """Every test finds empty queues."""
-    await empty(url, *(f"jobs.{name}" for name in ("email", "email.dead", "delay.00-1s", "delay.01-2s")))
+    await empty(url, "jobs.email", "jobs.email.dead", *LEVELS)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from penstock.outcome import Dead, DeadReason, Done, Duplicate, Retried, Snoozed
 from penstock.storing import EffectStore
 from penstock.testing.broker_node import BrokerInfo
 from tests.support.brokers import manage
-from tests.support.working import Watched, empty, foreign, take, working
+from tests.support.working import LEVELS, Watched, empty, foreign, take, working
 
 SECOND = timedelta(seconds=1)
 
@@ -37,7 +37,7 @@ CREDIT = JobKind("email.credit", Credit)
 @pytest.fixture(autouse=True)
 async def nothing_waits(url: str) -> None:
     """Every test finds empty queues."""
-    await empty(url, *(f"jobs.{name}" for name in ("email", "email.dead", "delay.00-1s", "unrouted")))
+    await empty(url, "jobs.email", "jobs.email.dead", "jobs.unrouted", *LEVELS)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ from tests.support.outboxes import (
     unpublished,
 )
 from tests.support.waiting import eventually
-from tests.support.working import depth, empty, foreign, take, working
+from tests.support.working import LEVELS, depth, empty, foreign, take, working
 
 SECOND = timedelta(seconds=1)
 
@@ -56,7 +56,7 @@ SECOND = timedelta(seconds=1)
 @pytest.fixture(autouse=True)
 async def nothing_waits(url: str) -> None:
     """Every test finds empty queues."""
-    await empty(url, "jobs.email", "jobs.north", "jobs.south", "jobs.delay.00-1s", "jobs.unrouted")
+    await empty(url, "jobs.email", "jobs.north", "jobs.south", "jobs.unrouted", *LEVELS)
 
 
 @pytest.fixture(params=BACK_ENDS)

@@ -33,7 +33,7 @@ from penstock.delay import queue_key
 from penstock.events import JobFinished, JobStarted
 from penstock.testing.broker_node import BrokerInfo
 from tests.support.brokers import manage
-from tests.support.working import empty, foreign, put, take, take_all, working
+from tests.support.working import LEVELS, empty, foreign, put, take, take_all, working
 
 GOOD = b'{"to": "ada@example.org"}'
 ONCE = RetryPolicy(max_attempts=1)
@@ -50,7 +50,7 @@ class Mail:
 @pytest.fixture(autouse=True)
 async def nothing_waits(url: str) -> None:
     """Every test finds empty queues."""
-    await empty(url, *(f"jobs.{name}" for name in ("email", "email.dead", "north", "south", "delay.00-1s", "unrouted")))
+    await empty(url, *(f"jobs.{name}" for name in ("email", "email.dead", "north", "south", "unrouted")), *LEVELS)
 
 
 def handling(function: Callable[[Job[Mail]], Any], **options: Any) -> Handlers:

@@ -20,7 +20,7 @@ from penstock.outcome import Done, Snoozed
 from tests.support.once_apps import INSERT, Credit, ledger, with_a_ledger
 from tests.support.postgres import StartPostgres
 from tests.support.waiting import eventually
-from tests.support.working import Watched, depth, empty, working
+from tests.support.working import LEVELS, Watched, depth, empty, working
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -31,7 +31,7 @@ TERMS = StoreTerms(lease=timedelta(seconds=3))
 @pytest.fixture(autouse=True)
 async def nothing_waits(url: str) -> None:
     """Every test finds empty queues."""
-    await empty(url, *(f"jobs.{name}" for name in ("email", "email.dead", "delay.00-1s", "delay.01-2s")))
+    await empty(url, "jobs.email", "jobs.email.dead", *LEVELS)
 
 
 def handlers_of(add: object) -> Handlers:

@@ -16,13 +16,13 @@ from aio_pika.abc import AbstractIncomingMessage
 from tests.support.apps import Do
 from tests.support.processes import WorkerProcess, worker_process
 from tests.support.waiting import eventually
-from tests.support.working import depth, empty, foreign, put, take, take_all
+from tests.support.working import LEVELS, depth, empty, foreign, put, take, take_all
 
 
 @pytest.fixture(autouse=True)
 async def nothing_waits(url: str) -> None:
     """Every test finds empty queues."""
-    await empty(url, "jobs.email", "jobs.email.dead", "jobs.delay.00-1s")
+    await empty(url, "jobs.email", "jobs.email.dead", *LEVELS)
 
 
 async def put_job(url: str, job_id: str, key: str = "email.async", **args: Any) -> None:

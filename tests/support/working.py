@@ -13,6 +13,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from penstock import Event, Handlers, Worker
 from penstock.claiming import StoreTerms
 from penstock.connect import broker_for
+from penstock.delay import level_queue
 from penstock.events import ConsumingStarted, JobFinished
 from penstock.storing import Store
 from penstock.topology.build import build
@@ -20,6 +21,9 @@ from penstock.topology.model import Topology
 from penstock.topology.reading import parse_spec
 
 PATIENCE = 15.0
+
+#: The levels of the cascade in which a test could leave something for the next to meet: up to half an hour.
+LEVELS = tuple(level_queue(level) for level in range(12))
 
 
 async def declare(url: str, topology: str | Topology = "queues: {email: [email.*]}") -> None:
