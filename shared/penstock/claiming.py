@@ -69,6 +69,8 @@ class Claiming:
         self.here.set()
         self._watching: asyncio.Task[None] | None = None
         self._store = store
+        # Asked here once: asked for each job, a protocol's isinstance takes a tenth of what the job costs.
+        self._effect_store = store if isinstance(store, EffectStore) else None
         self._consumer = consumer
         self._terms = terms
         self._events = events
@@ -201,8 +203,8 @@ class Claiming:
 
     @property
     def _effects(self) -> EffectStore:
-        assert isinstance(self._store, EffectStore), "Worker.check lets no effect handler near another store"
-        return self._store
+        assert self._effect_store is not None, "Worker.check lets no effect handler near another store"
+        return self._effect_store
 
     async def _answers(self) -> bool:
         try:
