@@ -136,9 +136,10 @@ class Claiming:
         async with self._effects.effect() as effect:
             result = await function(job, effect.transaction)
             reach("handled")
-            if not await effect.complete(claim, result_of(result)):
-                raise Fenced(_FENCED)
+            kept = result_of(result)
             reach("before-commit")
+            if not await effect.complete(claim, kept):
+                raise Fenced(_FENCED)
         reach("committed")
         return result
 
@@ -148,9 +149,10 @@ class Claiming:
         with self._effects.blocking_effect() as effect:
             result = function(job, effect.transaction)
             reach("handled")
-            if not effect.complete(claim, result_of(result)):
-                raise Fenced(_FENCED)
+            kept = result_of(result)
             reach("before-commit")
+            if not effect.complete(claim, kept):
+                raise Fenced(_FENCED)
         reach("committed")
         return result
 

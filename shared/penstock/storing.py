@@ -68,7 +68,8 @@ class Effect(Protocol):
         ...
 
     async def complete(self, claim: Claim, result: bytes | None) -> bool:
-        """Write into this transaction that the job is done; False when *claim* does not hold the record any more."""
+        """Write that the job is done and commit, all of it or nothing; False, and all is rolled back, when *claim* does
+        not hold its record any more. The last thing of the transaction. Raises ``StoreUnavailable``."""
         ...
 
 
@@ -177,7 +178,7 @@ class EffectStore(Store, Protocol):
     """A store whose transactions can hold an effect together with its mark."""
 
     def effect(self) -> AbstractAsyncContextManager[Effect]:
-        """A transaction, committed at the end of the block and rolled back when it raises.
+        """A transaction, committed by ``complete`` or at the end of the block, and rolled back when that raises.
 
         Raises ``StoreUnavailable`` when it cannot be opened or committed; then the effect may or may not have happened,
         and the mark with it.

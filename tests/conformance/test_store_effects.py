@@ -48,19 +48,17 @@ def run_blocking(store: EffectStore, claim: Claim, *, result: bytes | None = Non
         assert effect.complete(claim, result)
 
 
-async def fail(store: EffectStore, claim: Claim) -> None:
-    """As ``run``, and fail just before the commit."""
+async def fail(store: EffectStore) -> None:
+    """As ``run``, and fail just before the mark."""
     async with store.effect() as effect:
         await effect.transaction.execute(ADD, (5, "ada"))
-        assert await effect.complete(claim, None)
         raise HandlerError
 
 
-def fail_blocking(store: EffectStore, claim: Claim) -> None:
+def fail_blocking(store: EffectStore) -> None:
     """As ``fail``."""
     with store.blocking_effect() as effect:
         effect.transaction.execute(ADD, (5, "ada"))
-        assert effect.complete(claim, None)
         raise HandlerError
 
 
@@ -91,8 +89,8 @@ async def test_an_effect_and_its_mark_are_committed_together(
     claim = await taken(effect_store, claim_of())
     async with effect_store.effect() as effect:
         await effect.transaction.execute(ADD, (5, "ada"))
-        assert await effect.complete(claim, b'"added"')
         assert credit_of(effect_subject) == 0
+        assert await effect.complete(claim, b'"added"')
     assert credit_of(effect_subject) == 5
     assert await state_of(effect_store) == (State.DONE, b'"added"')
 
@@ -106,14 +104,14 @@ async def test_an_effect_of_a_thread_and_its_mark_are_committed_together(
     assert await state_of(effect_store) == (State.DONE, b'"added"')
 
 
-async def test_a_handler_that_fails_after_the_mark_leaves_neither_effect_nor_mark(
+async def test_a_handler_that_fails_after_its_writes_leaves_neither_effect_nor_mark(
     effect_store: EffectStore, effect_subject: EffectSubject
 ) -> None:
     claim = await taken(effect_store, claim_of())
     with pytest.raises(HandlerError):
-        await fail(effect_store, claim)
+        await fail(effect_store)
     with pytest.raises(HandlerError):
-        await in_thread(fail_blocking, effect_store, claim)
+        await asyncio.to_thread(fail_blocking, effect_store)
     assert credit_of(effect_subject) == 0
     assert await state_of(effect_store) == (State.RUNNING, None)
     await run(effect_store, claim)
@@ -209,9 +207,9 @@ async def test_failures_use_up_no_connection(effect_store: EffectStore, effect_s
     claim = await taken(effect_store, claim_of())
     for _ in range(40):
         with pytest.raises(HandlerError):
-            await fail(effect_store, claim)
+            await fail(effect_store)
         with pytest.raises(HandlerError):
-            await in_thread(fail_blocking, effect_store, claim)
+            await asyncio.to_thread(fail_blocking, effect_store)
     await run(effect_store, claim)
     assert credit_of(effect_subject) == 5
 

@@ -60,9 +60,9 @@ class Session(psycopg.AsyncConnection[tuple[Any, ...]]):
         _say(self.pgconn, b"BEGIN")
         self._beginning = True
 
-    async def commit_now(self) -> bytes | None:
-        """Commit; what the server says it did."""
-        return await self.wait(_committed(self.pgconn))
+    async def end(self, words: bytes) -> bytes | None:
+        """Say *words*, of which the last is COMMIT; what the server says it did last."""
+        return await self.wait(_ended(self.pgconn, words))
 
     async def wait(self, gen: PQGen[R], interval: float = _LOOK_EVERY, timeout: float | None = None) -> R:
         """See psycopg: everything that is sent on the connection passes here."""
@@ -93,9 +93,9 @@ class BlockingSession(psycopg.Connection[tuple[Any, ...]]):
         _say(self.pgconn, b"BEGIN")
         self._beginning = True
 
-    def commit_now(self) -> bytes | None:
-        """See ``Session.commit_now``."""
-        return self.wait(_committed(self.pgconn))
+    def end(self, words: bytes) -> bytes | None:
+        """See ``Session.end``."""
+        return self.wait(_ended(self.pgconn, words))
 
     def wait(self, gen: PQGen[R], interval: float = _LOOK_EVERY, timeout: float | None = None) -> R:
         """See ``Session.wait``."""
@@ -119,17 +119,18 @@ def _say(connection: pq.abc.PGconn, words: bytes) -> None:
     connection.flush()
 
 
-def _committed(connection: pq.abc.PGconn) -> PQGen[bytes | None]:
-    _say(connection, b"COMMIT")
+def _ended(connection: pq.abc.PGconn, words: bytes) -> PQGen[bytes | None]:
+    _say(connection, words)
     return (yield from _answer(connection))
 
 
 def _answer(connection: pq.abc.PGconn) -> PQGen[bytes | None]:
-    """What the server did, in its own word. Raises psycopg's errors."""
-    [result] = yield from execute(connection)
-    if result.status != pq.ExecStatus.COMMAND_OK:
-        raise psycopg.errors.error_from_result(result)
-    said: bytes | None = result.command_status
+    """What the server did last, in its own word. Raises psycopg's errors."""
+    results = yield from execute(connection)
+    for result in results:
+        if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
+            raise psycopg.errors.error_from_result(result)
+    said: bytes | None = results[-1].command_status
     return said
 
 

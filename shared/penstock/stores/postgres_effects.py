@@ -12,7 +12,8 @@ from psycopg import Error, errors
 from penstock.claims import Claim
 from penstock.stores.postgres_connections import BlockingPool, BlockingSession, Pool, Session
 from penstock.stores.postgres_errors import raise_meaning
-from penstock.stores.postgres_statements import DONE, storable, written
+from penstock.stores.postgres_statements import done
+from penstock.stores.schema import FENCED
 from penstock.storing import Parameters
 
 
@@ -87,31 +88,34 @@ class PostgresEffect:
             raise_meaning(error, self._shown)
             raise
         self._session.lent_to_handler = True
+        self._ended = False
         self.transaction = PostgresTransaction(self._session, self._shown)
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._session.lent_to_handler = False
         try:
-            if error is None:
-                await self._commit()
-            else:
+            if error is not None:
                 await self._roll_back(error)
+            elif not self._ended:
+                await self._end(b"COMMIT")
         finally:
             await self._pool.give_back(self._session)
 
     async def complete(self, claim: Claim, result: bytes | None) -> bool:
-        """See ``Effect.complete``. To be the last of the transaction: from here on a claim of the job waits for it."""
-        self._session.lent_to_handler = False
+        """See ``Effect.complete``. One round trip: no claim of the job has to wait for a commit that is on its way."""
         try:
-            return (await self._session.execute(DONE, _values(claim, result), prepare=True)).rowcount == 1
+            await self._end(done(self._session.pgconn, claim, result))
         except Error as error:
-            raise_meaning(error, self._shown)
-            raise
+            if error.sqlstate != FENCED:
+                raise
+            return False
+        return True
 
-    async def _commit(self) -> None:
+    async def _end(self, words: bytes) -> None:
+        self._session.lent_to_handler, self._ended = False, True
         try:
-            _check_committed(await self._session.commit_now())
+            _check_committed(await self._session.end(words))
         except BaseException as error:
             await self._roll_back(error)
             if isinstance(error, Error):
@@ -143,31 +147,34 @@ class BlockingPostgresEffect:
             raise_meaning(error, self._shown)
             raise
         self._session.lent_to_handler = True
+        self._ended = False
         self.transaction = BlockingPostgresTransaction(self._session, self._shown)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._session.lent_to_handler = False
         try:
-            if error is None:
-                self._commit()
-            else:
+            if error is not None:
                 self._roll_back(error)
+            elif not self._ended:
+                self._end(b"COMMIT")
         finally:
             self._pool.give_back(self._session)
 
     def complete(self, claim: Claim, result: bytes | None) -> bool:
         """See ``PostgresEffect.complete``."""
-        self._session.lent_to_handler = False
         try:
-            return self._session.execute(DONE, _values(claim, result), prepare=True).rowcount == 1
+            self._end(done(self._session.pgconn, claim, result))
         except Error as error:
-            raise_meaning(error, self._shown)
-            raise
+            if error.sqlstate != FENCED:
+                raise
+            return False
+        return True
 
-    def _commit(self) -> None:
+    def _end(self, words: bytes) -> None:
+        self._session.lent_to_handler, self._ended = False, True
         try:
-            _check_committed(self._session.commit_now())
+            _check_committed(self._session.end(words))
         except BaseException as error:
             self._roll_back(error)
             if isinstance(error, Error):
@@ -190,7 +197,3 @@ def _raise_if_lost(error: BaseException, session: Session | BlockingSession, sho
     """What a handler met on the bare connection is not the handler's failure when that connection broke."""
     if isinstance(error, Error) and session.broken:
         raise_meaning(error, shown, ours=False)
-
-
-def _values(claim: Claim, result: bytes | None) -> tuple[str | None, str, str, int]:
-    return written(result), claim.consumer, storable(claim.job_id), claim.token

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any  # rows hold whatever SQL carries
 
 import orjson
+from psycopg import pq
 
 from penstock.claims import Claim, Mark, Record, State
 
@@ -67,12 +68,6 @@ END = _held(
 
 #: A lease of 0 ends now.
 LEASE = _held("lease bigint", "r.state = 'running'", f"until = {_NOW} + held.lease")
-
-#: From here to the commit the row is locked, and a claim of the job waits: a worker that is stopped in between is cut
-#: off by the server after half a minute, whatever its handler was allowed.
-DONE = """UPDATE penstock_records SET state = 'done', result = %s
-    WHERE consumer = %s AND job_id = %s AND token = %s AND state = 'running'
-    RETURNING set_config('idle_in_transaction_session_timeout', '30s', true)"""
 
 #: A row that is locked is claimed, ended or forgotten by somebody this very moment: passed over.
 EXPIRE = f"""WITH old AS (
@@ -137,3 +132,11 @@ def record(row: tuple[Any, ...]) -> Record:
     consumer, job_id, copy, state, token, until, args_hash, result, claimed = row
     kept = None if result is None else result.encode()
     return Record(consumer, job_id, copy, State(state), token, until, args_hash, kept, claimed)
+
+
+def done(connection: pq.abc.PGconn, claim: Claim, result: bytes | None) -> bytes:
+    """The words that end an effect: mark the job done, when *claim* still holds it, and only then commit."""
+    quoted = pq.Escaping(connection).escape_literal
+    kept = b"NULL" if result is None else bytes(quoted(result))
+    consumer, job_id = (bytes(quoted(name.encode())) for name in (claim.consumer, storable(claim.job_id)))
+    return b"SELECT penstock_done(%b, %b, %d, %b); COMMIT" % (consumer, job_id, claim.token, kept)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+#: How PostgreSQL's function says that a claim does not hold its record: a code nobody else uses.
+FENCED = "PF001"
+
 #: The coarse columns that are indexed do not change when a job ends: on PostgreSQL such an update touches no index
 #: (a heap-only tuple, https://www.postgresql.org/docs/15/storage-hot.html), so the cost of a job stays flat.
 POSTGRES: Sequence[Sequence[str]] = (
@@ -21,6 +24,17 @@ POSTGRES: Sequence[Sequence[str]] = (
             PRIMARY KEY (job_id, consumer)
         ) WITH (fillfactor = 85)""",
         "CREATE INDEX penstock_records_claimed ON penstock_records (claimed)",
+        # The last word of an effect, in one message with its COMMIT: what it raises keeps that from being carried out.
+        # A function has settings of its own: a plan made while the table was small would read all of it for a while.
+        f"""CREATE FUNCTION penstock_done(for_consumer text, of_job text, by_token bigint, with_result text)
+            RETURNS void LANGUAGE plpgsql SET enable_seqscan = off AS $$
+            BEGIN
+                UPDATE penstock_records SET state = 'done', result = with_result
+                WHERE consumer = for_consumer AND job_id = of_job AND token = by_token AND state = 'running';
+                IF NOT FOUND THEN
+                    RAISE EXCEPTION 'another run has taken the job over' USING ERRCODE = '{FENCED}';
+                END IF;
+            END $$""",
         """CREATE TABLE penstock_outbox (
             id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
             kind text NOT NULL,

@@ -145,7 +145,7 @@ class SqliteStore:
     async def effect(self) -> AsyncIterator[SqliteEffect]:
         """See ``EffectStore.effect``."""
         async with self._gate, self._transaction(self._durable, durable=True) as connection:
-            yield SqliteEffect(connection, self.shown)
+            yield SqliteEffect(connection, self.shown, lambda: self._commit(connection, True))
 
     @contextmanager
     def blocking_effect(self) -> Iterator[BlockingSqliteEffect]:
@@ -191,8 +191,9 @@ class SqliteStore:
             with translated(self.shown):
                 await self._begin(file)
             yield file
-            with translated(self.shown):
-                await self._commit(file, durable)
+            if file.in_transaction:
+                with translated(self.shown):
+                    await self._commit(file, durable)
         finally:
             _roll_back(file)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any  # rows hold whatever SQL carries
@@ -75,16 +75,20 @@ class SqliteTransaction:
 
 
 class SqliteEffect:
-    """See ``Effect``."""
+    """See ``Effect``. *commit*: commits off the loop."""
 
-    def __init__(self, connection: sqlite3.Connection, shown: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, shown: str, commit: Callable[[], Awaitable[None]]) -> None:
         self.transaction = SqliteTransaction(connection, shown)
         self._shown = shown
+        self._commit = commit
 
     async def complete(self, claim: Claim, result: bytes | None) -> bool:
         """See ``Effect.complete``."""
         with translated(self._shown):
-            return _complete(self.transaction.connection, claim, result)
+            if not _marked(self.transaction.connection, claim, result):
+                return False
+            await self._commit()
+        return True
 
 
 class BlockingSqliteEffect:
@@ -97,7 +101,10 @@ class BlockingSqliteEffect:
     def complete(self, claim: Claim, result: bytes | None) -> bool:
         """See ``BlockingEffect.complete``."""
         with translated(self._shown):
-            return _complete(self.transaction.connection, claim, result)
+            if not _marked(self.transaction.connection, claim, result):
+                return False
+            self.transaction.connection.commit()
+        return True
 
 
 def _run(connection: sqlite3.Connection, statement: str, parameters: Parameters) -> SqliteRows:
@@ -107,6 +114,10 @@ def _run(connection: sqlite3.Connection, statement: str, parameters: Parameters)
     return SqliteRows(cursor.rowcount if cursor.description is None else len(rows), rows)
 
 
-def _complete(connection: sqlite3.Connection, claim: Claim, result: bytes | None) -> bool:
+def _marked(connection: sqlite3.Connection, claim: Claim, result: bytes | None) -> bool:
+    """Whether the mark is written; else all is rolled back."""
     values = (None if result is None else result.decode(), *claim.key, claim.token)
-    return connection.execute(_DONE, values).rowcount == 1
+    marked = connection.execute(_DONE, values).rowcount == 1
+    if not marked:
+        connection.rollback()
+    return marked
