@@ -68,8 +68,9 @@ class Effect(Protocol):
         ...
 
     async def complete(self, claim: Claim, result: bytes | None) -> bool:
-        """Write that the job is done and commit, all of it or nothing; False, and all is rolled back, when *claim* does
-        not hold its record any more. The last thing of the transaction. Raises ``StoreUnavailable``."""
+        """Write that the job is done: committed with the rest, at the latest when the block ends. False when *claim*
+        does not hold its record any more: then the block has to raise, and nothing is committed. The last thing of the
+        transaction. Raises ``StoreUnavailable``."""
         ...
 
 

@@ -7,8 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -19,15 +18,13 @@ from penstock.errors import ConfigError
 from penstock.stores import schema
 from penstock.stores.sqlite_effects import BlockingSqliteEffect, SqliteEffect
 from penstock.stores.sqlite_errors import is_busy, translated
+from penstock.stores.sqlite_writer import FIRST_WAIT, LONGEST_WAIT, Writer, begun, roll_back
 from penstock.storing import StoreStatus
 
 T = TypeVar("T")
 
 #: How long the file's one write lock is waited for.
 BUSY = timedelta(seconds=30)
-
-#: Seconds between two tries to get the write lock: soon at first, then seldom.
-_FIRST_WAIT, _LONGEST_WAIT = 0.0005, 0.02
 
 _COLUMNS = "consumer, job_id, copy, state, token, until, args_hash, result, claimed"
 _FIND = f"SELECT {_COLUMNS} FROM penstock_records WHERE consumer = ? AND job_id = ?"
@@ -44,8 +41,8 @@ _EXPIRE = """DELETE FROM penstock_records WHERE (consumer, job_id) IN (SELECT co
 class SqliteStore:
     """An ``EffectStore`` in the file *url* names, in WAL mode, safe to share by processes of one host.
 
-    SQLite lets one transaction write at a time: an effect holds the file from its beginning to its commit, so keep such
-    handlers short. Claims are not forced to the disk, marks and effects are. *busy*: how long a lock is waited for.
+    SQLite lets one transaction write at a time: effects take turns, so keep such handlers short; those that wait are
+    committed together. Claims are not forced to the disk, marks and effects are. *busy*: how long a lock is waited for.
     """
 
     def __init__(self, url: StoreUrl, *, clock: Clock | None = None, busy: timedelta = BUSY) -> None:
@@ -53,30 +50,29 @@ class SqliteStore:
         self._path = url.path
         self._clock = clock or SystemClock()
         self._busy = busy.total_seconds()
-        self._gate = asyncio.Lock()
         self._threads_gate = threading.Lock()
-        self._committer = ThreadPoolExecutor(1, "commit")
         self._idle: list[sqlite3.Connection] = []  # of threads
-        self._claims: sqlite3.Connection | None = None
-        self._durable: sqlite3.Connection | None = None
+        self._reading: sqlite3.Connection | None = None
+        self._writer: Writer | None = None
 
     async def open(self) -> None:
         """See ``Store.open``."""
         with translated(self.shown):
             if not self._exists:
                 raise ConfigError(f"{self.shown} does not exist: run penstock store migrate")
-            self._claims = self._connected("NORMAL")
-            self._durable = self._connected("FULL")
-            self._check_schema(self._claims)
+            self._reading = self._connected("NORMAL")
+            self._check_schema(self._reading)
+            self._writer = Writer(self._connected("NORMAL"), self._connected("FULL"), self.shown, self._busy)
 
     async def close(self) -> None:
         """See ``Store.close``."""
-        for connection in (self._claims, self._durable, *self._idle):
+        if self._writer is not None:
+            self._writer.close()
+        for connection in (self._reading, *self._idle):
             if connection is not None:
                 connection.close()
-        self._claims = self._durable = None
+        self._reading = self._writer = None
         self._idle.clear()
-        self._committer.shutdown(wait=False)
 
     async def ping(self) -> None:
         """See ``Store.ping``."""
@@ -108,7 +104,8 @@ class SqliteStore:
         """See ``Store.records``."""
         statement = f"SELECT {_COLUMNS} FROM penstock_records WHERE job_id = ? ORDER BY consumer"
         with translated(self.shown):
-            return [_record(row) for row in self._opened(self._claims).execute(statement, (job_id,))]
+            assert self._reading is not None, _NOT_OPEN
+            return [_record(row) for row in self._reading.execute(statement, (job_id,))]
 
     async def forget(self, job_id: str) -> int:
         """See ``Store.forget``."""
@@ -132,7 +129,7 @@ class SqliteStore:
             Path(self._path).parent.mkdir(parents=True, exist_ok=True)
             connection = self._connected("FULL")
             try:
-                await self._begin(connection)
+                await asyncio.to_thread(self._begin_blocking, connection)
                 return _migrate(connection)
             finally:
                 connection.close()
@@ -144,8 +141,8 @@ class SqliteStore:
     @asynccontextmanager
     async def effect(self) -> AsyncIterator[SqliteEffect]:
         """See ``EffectStore.effect``."""
-        async with self._gate, self._transaction(self._durable, durable=True) as connection:
-            yield SqliteEffect(connection, self.shown, lambda: self._commit(connection, True))
+        async with self._open_writer.turn() as connection:
+            yield SqliteEffect(connection, self.shown)
 
     @contextmanager
     def blocking_effect(self) -> Iterator[BlockingSqliteEffect]:
@@ -160,7 +157,7 @@ class SqliteStore:
                 with translated(self.shown):
                     connection.commit()
             finally:
-                _roll_back(connection)
+                roll_back(connection)
                 self._idle.append(connection)
 
     def _claim(self, connection: sqlite3.Connection, claim: Claim) -> Answer:
@@ -176,51 +173,18 @@ class SqliteStore:
         return Answer(verdict, record.until, record.result)
 
     async def _write(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
-        """What *work* returns, done in one short transaction."""
-        connection = self._durable if durable else self._claims
-        async with self._gate, self._transaction(connection, durable=durable) as file:
-            with translated(self.shown):
-                return work(file)
+        return await self._open_writer.write(work, durable=durable)
 
-    @asynccontextmanager
-    async def _transaction(
-        self, connection: sqlite3.Connection | None, *, durable: bool
-    ) -> AsyncIterator[sqlite3.Connection]:
-        file = self._opened(connection)
-        try:
-            with translated(self.shown):
-                await self._begin(file)
-            yield file
-            if file.in_transaction:
-                with translated(self.shown):
-                    await self._commit(file, durable)
-        finally:
-            _roll_back(file)
-
-    async def _begin(self, connection: sqlite3.Connection) -> None:
-        """Get the write lock without stopping the loop: SQLite's own wait would."""
-        deadline, wait = time.monotonic() + self._busy, _FIRST_WAIT
-        while not _begun(connection, deadline):
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, _LONGEST_WAIT)
+    @property
+    def _open_writer(self) -> Writer:
+        assert self._writer is not None, _NOT_OPEN
+        return self._writer
 
     def _begin_blocking(self, connection: sqlite3.Connection) -> None:
-        deadline, wait = time.monotonic() + self._busy, _FIRST_WAIT
-        while not _begun(connection, deadline):
+        deadline, wait = time.monotonic() + self._busy, FIRST_WAIT
+        while not begun(connection, deadline):
             time.sleep(wait)
-            wait = min(wait * 2, _LONGEST_WAIT)
-
-    async def _commit(self, connection: sqlite3.Connection, durable: bool) -> None:
-        """Commit; what must reach the disk does so in a thread, and is waited for even by a task that is cancelled."""
-        if not durable:
-            connection.commit()
-            return
-        committing = asyncio.get_running_loop().run_in_executor(self._committer, connection.commit)
-        try:
-            await asyncio.shield(committing)
-        except asyncio.CancelledError:
-            await asyncio.wait([committing])
-            raise
+            wait = min(wait * 2, LONGEST_WAIT)
 
     @property
     def _exists(self) -> bool:
@@ -236,7 +200,7 @@ class SqliteStore:
             except sqlite3.OperationalError as error:  # somebody else is changing it this very moment
                 if not is_busy(error) or time.monotonic() > deadline:
                     raise
-                time.sleep(_LONGEST_WAIT)
+                time.sleep(LONGEST_WAIT)
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         return connection
 
@@ -249,10 +213,8 @@ class SqliteStore:
                 f"{self.shown} has schema {version}, newer than this penstock knows ({newest}): update it"
             )
 
-    @staticmethod
-    def _opened(connection: sqlite3.Connection | None) -> sqlite3.Connection:
-        assert connection is not None, "the store is not open"
-        return connection
+
+_NOT_OPEN = "the store is not open"
 
 
 def end(connection: sqlite3.Connection, mark: Mark) -> bool:
@@ -264,22 +226,6 @@ def end(connection: sqlite3.Connection, mark: Mark) -> bool:
 
 def _lease(connection: sqlite3.Connection, claim: Claim, until: int) -> bool:
     return connection.execute(_LEASE, (until, *claim.key, claim.token)).rowcount == 1
-
-
-def _begun(connection: sqlite3.Connection, deadline: float) -> bool:
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError as error:
-        if not is_busy(error) or time.monotonic() > deadline:
-            raise
-        return False
-    return True
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:
-        with suppress(sqlite3.Error):  # a full disk may have rolled it back already
-            connection.rollback()
 
 
 def _record(row: tuple[str, str, int, str, int, int, str | None, str | None, int]) -> Record:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any  # rows hold whatever SQL carries
@@ -75,20 +75,16 @@ class SqliteTransaction:
 
 
 class SqliteEffect:
-    """See ``Effect``. *commit*: commits off the loop."""
+    """See ``Effect``."""
 
-    def __init__(self, connection: sqlite3.Connection, shown: str, commit: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, connection: sqlite3.Connection, shown: str) -> None:
         self.transaction = SqliteTransaction(connection, shown)
         self._shown = shown
-        self._commit = commit
 
     async def complete(self, claim: Claim, result: bytes | None) -> bool:
-        """See ``Effect.complete``."""
+        """See ``Effect.complete``. The commit is that of the block."""
         with translated(self._shown):
-            if not _marked(self.transaction.connection, claim, result):
-                return False
-            await self._commit()
-        return True
+            return _marked(self.transaction.connection, claim, result)
 
 
 class BlockingSqliteEffect:
@@ -101,10 +97,7 @@ class BlockingSqliteEffect:
     def complete(self, claim: Claim, result: bytes | None) -> bool:
         """See ``BlockingEffect.complete``."""
         with translated(self._shown):
-            if not _marked(self.transaction.connection, claim, result):
-                return False
-            self.transaction.connection.commit()
-        return True
+            return _marked(self.transaction.connection, claim, result)
 
 
 def _run(connection: sqlite3.Connection, statement: str, parameters: Parameters) -> SqliteRows:
@@ -115,9 +108,5 @@ def _run(connection: sqlite3.Connection, statement: str, parameters: Parameters)
 
 
 def _marked(connection: sqlite3.Connection, claim: Claim, result: bytes | None) -> bool:
-    """Whether the mark is written; else all is rolled back."""
     values = (None if result is None else result.decode(), *claim.key, claim.token)
-    marked = connection.execute(_DONE, values).rowcount == 1
-    if not marked:
-        connection.rollback()
-    return marked
+    return connection.execute(_DONE, values).rowcount == 1
