@@ -175,8 +175,10 @@ class Writer:
         try:
             with translated(self._shown):
                 await asyncio.get_running_loop().run_in_executor(self._committer, self._durable.commit)
-        except (sqlite3.Error, PenstockError) as error:
-            group.fail(error)
+        except BaseException as error:
+            group.fail(error)  # whatever stopped it, nobody may wait for ever
+            if not isinstance(error, (sqlite3.Error, PenstockError)):
+                raise
         else:
             group.committed.set_result(None)
         finally:
