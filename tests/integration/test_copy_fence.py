@@ -19,7 +19,8 @@ from penstock.delay import queue_key
 from penstock.events import JobFinished
 from penstock.outcome import Dead, Done, Duplicate, Snoozed
 from tests.support.once_apps import INSERT, Credit, ledger, query, with_a_ledger
-from tests.support.working import LEVELS, Watched, empty, foreign, put, take, working
+from tests.support.waiting import eventually
+from tests.support.working import LEVELS, Watched, depth, empty, foreign, put, take, working
 
 CREDIT = JobKind("email.credit", Credit)
 DEAD = "jobs.email.dead"
@@ -126,6 +127,7 @@ async def test_the_commands_replay_lets_a_dead_job_have_its_effect(url: str, sto
         await publish(url, 7)
         assert await outcomes(watched, 1) == [Dead]
         known.add(7)
+        await eventually(lambda: depth(url, DEAD))
         async with DeadLetters(broker_for(url)) as dead:
             assert (await dead.replay(DEAD, remembered=timedelta(days=14))).replayed == 1
         assert await outcomes(watched, 2) == [Dead, Done]
