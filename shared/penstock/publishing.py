@@ -117,6 +117,8 @@ class Publishing:
             results.append(None)
             outlet = sender.ready
             if outlet is None:
+                while flying:  # what was on its way goes first, again: jobs keep their order over a lost connection
+                    await self._land(flying, results, seconds)
                 results[position] = await self._alone(item, now + seconds)
                 continue
             future = outlet.publish(item.message, item.exchange, item.key, now + patience)
