@@ -68,6 +68,8 @@ def _run(target: str, settings: Settings, processes: int, reload: bool) -> int:
     if reload:
         from penstock.reloading import Reloader
 
+        # Compiled code is told apart by the source's size and second: a file saved twice within one would be run stale.
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         command = _command(target, settings, processes)
         return asyncio.run(Reloader(command, Path.cwd(), kill_after=kill_after * 2).run())
     if processes > 1:
