@@ -15,6 +15,9 @@ PUBLISHED = "penstock-published"
 ORIGIN = "penstock-origin"
 SEQ = "penstock-seq"
 HISTORY = "penstock-history"
+#: The schedule whose tick a job is, and what becomes of it while its predecessor has not ended.
+SCHEDULE = "penstock-schedule"
+OVERLAP = "penstock-overlap"
 
 QUEUE = "penstock-queue"
 REASON = "penstock-reason"
@@ -33,7 +36,9 @@ TRACESTATE = "tracestate"
 STORY = frozenset({QUEUE, REASON, ERROR_TYPE, ERROR, TRACEBACK, DIED, WORKER, ONCE})
 
 #: What a copy needs to run and to be told apart: kept whatever else must go to make room.
-NEEDED = frozenset({ATTEMPT, COPY, EXPIRES, DUE, PUBLISHED, ORIGIN, SEQ, TRACEPARENT}) | STORY - {TRACEBACK}
+NEEDED = frozenset({ATTEMPT, COPY, EXPIRES, DUE, PUBLISHED, ORIGIN, SEQ, TRACEPARENT, SCHEDULE, OVERLAP}) | STORY - {
+    TRACEBACK
+}
 
 MAX_ATTEMPT = 1_000_000
 MAX_MS = 253_402_300_799_999  # the last millisecond of the year 9999

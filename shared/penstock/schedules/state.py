@@ -1,0 +1,101 @@
+"""The schedulers' shared state, as the one small message on the broker that whoever leads holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any  # JSON of anybody
+
+import orjson
+
+from penstock.message import Message
+
+#: A state above this (bytes of JSON) is not written: it is held in memory by the broker and rewritten at every tick.
+MAX_STATE = 256 * 1024
+
+#: The routing keys on the exchange ``jobs.scheduler``, and the AMQP type of what goes by them.
+STATE, KNOCK, CLAIM, COMMAND = "state", "knock", "claim", "command"
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why a schedule does not tick: since when (ms UTC), by whom, for what reason."""
+
+    at: int
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the schedulers know together. The highest *seq* is the one that counts.
+
+    *through*: the instant (seconds since 1970 UTC) up to which every tick is out. *behind*: schedules that are not so
+    far, because a tick of theirs was refused, and how far they are. *term* counts leaders; *leader* is the last one's
+    name; *written* is when it wrote this (ms UTC).
+    """
+
+    seq: int
+    through: int
+    term: int
+    leader: str
+    written: int
+    paused: Mapping[str, Pause] = field(default_factory=dict)
+    behind: Mapping[str, int] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """The state as JSON."""
+        return orjson.dumps({"penstock": _VERSION, **_plain(self)})
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What somebody asks of the schedulers: ``pause`` or ``resume`` of the schedule *name*, noted with who and why."""
+
+    command: str
+    name: str
+    by: str
+    at: int
+    reason: str = ""
+
+    def message(self) -> Message:
+        """The command as the message to publish to ``jobs.scheduler`` by the key ``command``."""
+        return Message(orjson.dumps(self), type=COMMAND)
+
+
+def read_state(body: bytes) -> State | None:
+    """The state that *body* holds, or None when it is not one."""
+    try:
+        value: Any = orjson.loads(body)
+        if not isinstance(value, dict) or value.pop("penstock", None) != _VERSION:
+            return None
+        paused = {str(name): Pause(int(p["at"]), str(p["by"]), str(p["reason"])) for name, p in value["paused"].items()}
+        behind = {str(name): int(through) for name, through in value["behind"].items()}
+        return State(
+            seq=int(value["seq"]),
+            through=int(value["through"]),
+            term=int(value["term"]),
+            leader=str(value["leader"]),
+            written=int(value["written"]),
+            paused=paused,
+            behind=behind,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def read_command(body: bytes) -> Command | None:
+    """The command that *body* holds, or None when it is not one."""
+    try:
+        value: Any = orjson.loads(body)
+        command, name, by, reason = (str(value[part]) for part in ("command", "name", "by", "reason"))
+        asked = Command(command, name, by, int(value["at"]), reason)
+    except (ValueError, TypeError, KeyError):
+        return None
+    return asked if asked.command in ("pause", "resume") else None
+
+
+def _plain(state: State) -> dict[str, Any]:
+    return {name: getattr(state, name) for name in (entry.name for entry in fields(state))}
