@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar  # jobs of every argument type pass through here
@@ -17,7 +17,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from penstock.batching import Batcher
 from penstock.claims import MAX_RESULT, Answer, Claim, Mark, State, Verdict, hash_of, new_token
 from penstock.errors import ConfigError, PenstockError, StoreUnavailable
-from penstock.events import ConnectFailed, Events, StoreAnswered, StoreLost
+from penstock.events import ConnectFailed, Events, StoreAnswered, StoreAsked, StoreLost, StoreOpened
 from penstock.failpoints import reach
 from penstock.job import Job
 from penstock.outcome import Dead, DeadReason, Duplicate, Failure, Outcome, Snoozed
@@ -77,8 +77,8 @@ class Claiming:
         self._lease = terms.lease // timedelta(milliseconds=1)
         self._held: dict[tuple[str, int], Claim] = {}
         self._since: dict[int, float] = {}  # token → loop time its lease began
-        self._claims = Batcher(store.claim)
-        self._marks = Batcher(store.mark)
+        self._claims: Batcher[Claim, Answer] = Batcher(lambda claims: self._timed("claim", store.claim(claims)))
+        self._marks: Batcher[Mark, bool] = Batcher(lambda marks: self._timed("mark", store.mark(marks)))
 
     @contextlib.asynccontextmanager
     async def opened(self, connect_timeout: timedelta) -> AsyncIterator[None]:
@@ -87,6 +87,7 @@ class Claiming:
         Raises ``StoreUnavailable`` when it is not reached within *connect_timeout*, ``ConfigError`` at once.
         """
         await persistently(self._store.open, self._store.shown, self._events, connect_timeout)
+        self._events.emit(StoreOpened(self._store.shown))
         chores = [asyncio.create_task(self._renew_for_ever()), asyncio.create_task(self._forget_for_ever())]
         try:
             yield
@@ -138,7 +139,7 @@ class Claiming:
             reach("handled")
             kept = result_of(result)
             reach("before-commit")
-            if not await effect.complete(claim, kept):
+            if not await self._timed("commit", effect.complete(claim, kept)):
                 raise Fenced(_FENCED)
         reach("committed")
         return result
@@ -151,7 +152,9 @@ class Claiming:
             reach("handled")
             kept = result_of(result)
             reach("before-commit")
-            if not effect.complete(claim, kept):
+            with self._watched("commit"):
+                held = effect.complete(claim, kept)
+            if not held:
                 raise Fenced(_FENCED)
         reach("committed")
         return result
@@ -184,7 +187,7 @@ class Claiming:
     async def release(self, claim: Claim) -> None:
         """The run was broken off: the job may be claimed again at once. Never raises."""
         with contextlib.suppress(StoreUnavailable):
-            await self._asked(self._store.release([claim]))
+            await self._asked(self._timed("release", self._store.release([claim])))
 
     def lost(self, error: PenstockError) -> None:
         """The store turned out to be away."""
@@ -215,6 +218,24 @@ class Claiming:
             return False
         return True
 
+    async def _timed(self, operation: str, question: Awaitable[T]) -> T:
+        with self._watched(operation):
+            return await question
+
+    @contextlib.contextmanager
+    def _watched(self, operation: str) -> Iterator[None]:
+        """Tell how long the store took for *operation*; a foreign error is the handler's, not the store's."""
+        started = time.perf_counter()
+        failed = False
+        try:
+            yield
+        except StoreUnavailable:
+            failed = True
+            raise
+        finally:
+            if self._events.watched:
+                self._events.emit(StoreAsked(operation, time.perf_counter() - started, failed))
+
     async def _asked(self, question: Awaitable[T]) -> T:
         """The answer; a schema that went away under a running worker is a store that is away."""
         try:
@@ -235,7 +256,7 @@ class Claiming:
 
     async def _renew(self, claims: list[Claim]) -> None:
         now = time.monotonic()
-        for claim, held in zip(claims, await self._asked(self._store.renew(claims)), strict=True):
+        for claim, held in zip(claims, await self._asked(self._timed("renew", self._store.renew(claims))), strict=True):
             if held:
                 self._since[claim.token] = now
             elif self._held.get((claim.job_id, claim.copy)) is claim:
@@ -253,7 +274,7 @@ class Claiming:
         """One small batch after another, with pauses in which claims come first."""
         forgotten = _EXPIRE_AT_ONCE
         while forgotten == _EXPIRE_AT_ONCE:
-            forgotten = await self._asked(self._store.expire(before, _EXPIRE_AT_ONCE))
+            forgotten = await self._asked(self._timed("expire", self._store.expire(before, _EXPIRE_AT_ONCE)))
             await asyncio.sleep(_EXPIRE_PAUSE)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from penstock import headers as h
 from penstock.copies import kind_of
 from penstock.errors import BrokerError
-from penstock.events import ConsumingEnded, ConsumingStarted, Events
+from penstock.events import AcksSent, ConsumingEnded, ConsumingStarted, Events
 from penstock.execution import Execution, identify
 from penstock.message import Delivery
 from penstock.outcome import Done, Outcome, Released
@@ -63,6 +64,8 @@ class Consuming:
         self._execution = execution
         self._settlement = settlement
         self._events = events
+        #: What a job starts with: nothing that the job before it has left in its own context.
+        self._context = contextvars.copy_context()
         self._source = _Source()
         self._retired: set[_Source] = set()
         self._paused = False
@@ -116,6 +119,8 @@ class Consuming:
                 self._take(source, delivery)
 
         source.subscription = await link.consume(self._queue, 1, on_delivery, tag)
+        if self._events.watched:
+            source.subscription.on_acks = self._acked
         self._events.emit(ConsumingStarted(self._queue, self._reserve.prefetch, tag))
         for delivery in source.early:
             self._take(source, delivery)
@@ -150,6 +155,9 @@ class Consuming:
             if source.subscription is not None:
                 await _quietly(source.subscription.close())
         return clean
+
+    def _acked(self, count: int) -> None:
+        self._events.emit(AcksSent(self._queue, count))
 
     def _give_back(self) -> None:
         for source, delivery in self._waiting:
@@ -211,7 +219,7 @@ class Consuming:
         run = self._add(source, delivery)
         self._busy += 1
         self._started.add(kind_of(delivery))
-        run.task = asyncio.create_task(self._run(run))
+        run.task = asyncio.create_task(self._run(run), context=self._context.copy())
 
     def _add(self, source: _Source, delivery: Delivery) -> _Run:
         run = _Run(delivery, source)

@@ -19,8 +19,10 @@ from penstock.events import (
     Event,
     Events,
     JobFinished,
+    LinkBlocked,
     LinkLost,
     LinkOpened,
+    LinkUnblocked,
     LoopLagged,
     Published,
     Relayed,
@@ -31,22 +33,11 @@ from penstock.events import (
     StoreLost,
     WatchdogReopened,
 )
-from penstock.outcome import Cancelled, Dead, Done, Duplicate, Expired, Failure, Outcome, Released, Retried, Snoozed
+from penstock.outcome import WORDS, Dead, Failure, Retried
 from penstock.printable import shortened
 
 SUMMARY_EVERY = 60.0
 MAX_ERROR = 300
-
-_OUTCOMES: dict[type[Outcome], str] = {
-    Done: "done",
-    Retried: "retried",
-    Snoozed: "snoozed",
-    Dead: "dead",
-    Expired: "expired",
-    Cancelled: "cancelled",
-    Duplicate: "duplicate",
-    Released: "released",
-}
 
 
 class EventLog:
@@ -65,6 +56,8 @@ class EventLog:
             Published: self._published,
             LinkOpened: self._opened,
             LinkLost: self._lost,
+            LinkBlocked: self._blocked,
+            LinkUnblocked: self._unblocked,
             ConnectFailed: self._failed,
             ConsumingStarted: self._consuming,
             ConsumingEnded: self._ended,
@@ -93,7 +86,7 @@ class EventLog:
 
     def _finished(self, event: JobFinished) -> None:
         outcome = event.outcome
-        name = _OUTCOMES[type(outcome)]
+        name = WORDS[type(outcome)]
         self._count(name, event.run)
         match outcome:
             case Retried(delay=delay, failure=failure):
@@ -117,6 +110,12 @@ class EventLog:
 
     def _lost(self, event: LinkLost) -> None:
         self._log.warning("connection lost", connection=event.name, error=_cut(event.reason))
+
+    def _blocked(self, event: LinkBlocked) -> None:
+        self._log.warning("the broker takes no messages", connection=event.name, reason=_cut(event.reason))
+
+    def _unblocked(self, event: LinkUnblocked) -> None:
+        self._log.info("the broker takes messages again", connection=event.name)
 
     def _failed(self, event: ConnectFailed) -> None:
         again = round(event.delay, 1)

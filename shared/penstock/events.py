@@ -10,8 +10,18 @@ from penstock.outcome import Outcome
 
 
 @dataclass(slots=True, eq=False)
+class WorkerStarted:
+    """A worker begins to run: its *queue*, its *slots* and the *kinds* it has handlers for."""
+
+    queue: str
+    slots: int
+    kinds: tuple[str, ...]
+
+
+@dataclass(slots=True, eq=False)
 class JobStarted:
-    """A handler is about to run. *wait* is seconds since the job was first published or due, if known."""
+    """A handler is about to run. *wait* is seconds since the job was published; None when its message does not tell,
+    and for one that was delayed, snoozed or retried."""
 
     id: str
     kind: str
@@ -22,7 +32,8 @@ class JobStarted:
 
 @dataclass(slots=True, eq=False)
 class JobFinished:
-    """A delivery was judged. *run* is the seconds its handler took (0 when none ran)."""
+    """A delivery was judged. *run* is the seconds its handler took (0 when none ran), *age* those since the job was
+    first published (None when its message does not tell)."""
 
     id: str
     kind: str
@@ -30,6 +41,7 @@ class JobFinished:
     attempt: int
     outcome: Outcome
     run: float
+    age: float | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +66,28 @@ class LinkLost:
 
     name: str
     reason: str
+
+
+@dataclass(slots=True, eq=False)
+class LinkClosed:
+    """A connection that stood was closed on our side."""
+
+    name: str
+
+
+@dataclass(slots=True, eq=False)
+class LinkBlocked:
+    """The broker takes nothing more on a connection (an alarm: memory or disk), for the *reason* it gives."""
+
+    name: str
+    reason: str
+
+
+@dataclass(slots=True, eq=False)
+class LinkUnblocked:
+    """The broker takes messages on a connection again."""
+
+    name: str
 
 
 @dataclass(slots=True, eq=False)
@@ -84,12 +118,27 @@ class ConsumingEnded:
 
 
 @dataclass(slots=True, eq=False)
+class AcksSent:
+    """One write answered *count* finished deliveries of a queue."""
+
+    queue: str
+    count: int
+
+
+@dataclass(slots=True, eq=False)
 class WatchdogReopened:
     """Messages were ready and slots free, but nothing came for *seconds*: the consumer is opened anew."""
 
     queue: str
     ready: int
     seconds: float
+
+
+@dataclass(slots=True, eq=False)
+class LoopTurned:
+    """The event loop took *lag* seconds longer than it should have to come back to us; told twice a second."""
+
+    lag: float
 
 
 @dataclass(slots=True, eq=False)
@@ -117,6 +166,22 @@ class DrainStarted:
     queue: str
     running: int
     timeout: float
+
+
+@dataclass(slots=True, eq=False)
+class StoreOpened:
+    """The store was reached for the first time."""
+
+    store: str
+
+
+@dataclass(slots=True, eq=False)
+class StoreAsked:
+    """The store answered a round trip (*operation*, such as ``claim``) after *seconds*, or *failed* to."""
+
+    operation: str
+    seconds: float
+    failed: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -174,18 +239,26 @@ class OutboxBacklog:
 
 
 Event = (
-    JobStarted
+    WorkerStarted
+    | JobStarted
     | JobFinished
     | Published
     | LinkOpened
     | LinkLost
+    | LinkClosed
+    | LinkBlocked
+    | LinkUnblocked
     | ConnectFailed
     | ConsumingStarted
     | ConsumingEnded
+    | AcksSent
     | WatchdogReopened
+    | LoopTurned
     | LoopLagged
     | SettleFailed
     | DrainStarted
+    | StoreOpened
+    | StoreAsked
     | StoreLost
     | StoreAnswered
     | Relayed

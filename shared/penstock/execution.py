@@ -33,7 +33,9 @@ from penstock.outcome import (
     Snoozed,
     judge,
 )
+from penstock.running import JOB
 from penstock.topology.matching import matches
+from penstock.topology.names import JOBS
 
 _DONE = Done()
 
@@ -125,8 +127,10 @@ class Execution:
         started = time.perf_counter()
         watched = self._events.watched
         if watched:
-            self._events.emit(JobStarted(job.id, job.kind, job.queue, job.attempt, self._wait(job)))
+            self._events.emit(JobStarted(job.id, job.kind, job.queue, job.attempt, self._wait(delivery, job)))
+        JOB.set(job)
         outcome = await self._attempt(delivery, job, handler, claim)
+        JOB.set(None)
         if claim is not None:
             outcome = await self._with_claim(outcome, claim)
         if watched:
@@ -138,7 +142,8 @@ class Execution:
         message = delivery.message
         attempt = h.attempt_of(message.headers)
         job_id = message.message_id or ""
-        self._events.emit(JobFinished(job_id, kind_of(delivery), delivery.queue, attempt, outcome, seconds))
+        age = self._since(_published(message))
+        self._events.emit(JobFinished(job_id, kind_of(delivery), delivery.queue, attempt, outcome, seconds, age))
 
     def judge(self, error: BaseException, job: Job[Any], handler: Handler) -> Outcome:
         """What becomes of *job* after *error*."""
@@ -222,8 +227,12 @@ class Execution:
         # A quarter of the grace at a time: a worker that learns the kind meanwhile gets it soon.
         return Snoozed(min(max(grace / 4, timedelta(seconds=1)), timedelta(seconds=30)), str(error))
 
-    def _wait(self, job: Job[Any]) -> float | None:
-        return None if job.published is None else max(0, self._clock.now_ms() - job.published) / 1000
+    def _wait(self, delivery: Delivery, job: Job[Any]) -> float | None:
+        """What comes straight from its producer has waited in the queue alone."""
+        return self._since(job.published) if delivery.exchange == JOBS else None
+
+    def _since(self, instant: int | None) -> float | None:
+        return None if instant is None else max(0, self._clock.now_ms() - instant) / 1000
 
 
 def identify(delivery: Delivery) -> None:

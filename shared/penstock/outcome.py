@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -129,6 +130,18 @@ class Released:
 
 
 Outcome = Done | Retried | Snoozed | Dead | Expired | Cancelled | Duplicate | Released
+
+#: Each outcome in one word, for logs and metrics.
+WORDS: Mapping[type[Outcome], str] = {
+    Done: "done",
+    Retried: "retried",
+    Snoozed: "snoozed",
+    Dead: "dead",
+    Expired: "expired",
+    Cancelled: "cancelled",
+    Duplicate: "duplicate",
+    Released: "released",
+}
 
 
 def judge(error: BaseException, attempt: int, policy: RetryPolicy, *, age: timedelta, roll: float = 0.0) -> Outcome:

@@ -45,6 +45,8 @@ class Subscription(Protocol):
 
     #: Done (with the reason) when nothing more will be delivered or can be settled here. Never raises.
     ended: asyncio.Future[BrokerError]
+    #: Called, if set, with how many deliveries each write of acks answers. Must not raise.
+    on_acks: Callable[[int], None] | None
 
     def ack(self, delivery: Delivery) -> None:
         """Answer that the job is finished or replaced. Coalesced: sent at the end of the current loop turn."""
@@ -80,6 +82,11 @@ class Link(Protocol):
     @property
     def blocked(self) -> bool:
         """Whether the broker has said ``connection.blocked`` (an alarm): nothing written now is read until it ends."""
+        ...
+
+    def on_blocked(self, tell: Callable[[str | None], None]) -> None:
+        """Call *tell* with the broker's reason whenever ``blocked`` becomes true, and with None when it ends. It must
+        not raise."""
         ...
 
     async def outlet(self) -> Outlet:

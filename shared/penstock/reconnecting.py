@@ -12,7 +12,7 @@ from tenacity.stop import stop_base
 from tenacity.wait import wait_random_exponential
 
 from penstock.errors import BrokerError, ConnectionLost
-from penstock.events import ConnectFailed, Events, LinkLost, LinkOpened
+from penstock.events import ConnectFailed, Events, LinkBlocked, LinkClosed, LinkLost, LinkOpened, LinkUnblocked
 from penstock.ports import Broker, Link
 
 CONNECT_TIMEOUT = timedelta(seconds=30)
@@ -37,6 +37,7 @@ class Reconnecting:
         self._opening: asyncio.Task[Link] | None = None
         self._closed = False
         self._once_open = False
+        self._stands: Link | None = None  # the link whose opening was told, and whose end was not
 
     @property
     def connected(self) -> bool:
@@ -70,6 +71,7 @@ class Reconnecting:
         """Give up on *link* (it is blocked or half dead); the next ``link()`` opens another. Never raises."""
         if link is self._link:
             self._link = None
+        self._tell_closed(link)
         await link.close()
 
     async def close(self) -> None:
@@ -80,6 +82,7 @@ class Reconnecting:
             with contextlib.suppress(asyncio.CancelledError, BrokerError):
                 await self._opening
         if self._link is not None:
+            self._tell_closed(self._link)
             await self._link.close()
 
     def _opened(self, task: asyncio.Task[Link]) -> None:
@@ -97,10 +100,19 @@ class Reconnecting:
             reraise=True,
         )
         link: Link = await retrying(self._broker.connect, self._name)
-        self._link, self._once_open = link, True
+        self._link, self._once_open, self._stands = link, True, link
         self._events.emit(LinkOpened(self._name))
+        link.on_blocked(self._blocked)
         link.lost.add_done_callback(self._lost(link))
         return link
+
+    def _tell_closed(self, link: Link) -> None:
+        if self._stands is link:
+            self._stands = None
+            self._events.emit(LinkClosed(self._name))
+
+    def _blocked(self, reason: str | None) -> None:
+        self._events.emit(LinkUnblocked(self._name) if reason is None else LinkBlocked(self._name, reason))
 
     def _report(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -108,7 +120,8 @@ class Reconnecting:
 
     def _lost(self, link: Link) -> Callable[[asyncio.Future[BrokerError]], None]:
         def report(lost: asyncio.Future[BrokerError]) -> None:
-            if not self._closed and link is self._link:
+            if self._stands is link:
+                self._stands = None
                 self._events.emit(LinkLost(self._name, str(lost.result())))
 
         return report

@@ -23,6 +23,7 @@ from penstock.events import (
     RelayPutOff,
     StoreAnswered,
     StoreLost,
+    StoreOpened,
 )
 from penstock.failpoints import reach
 from penstock.message import MAX_BODY
@@ -80,8 +81,9 @@ class Relay:
         self._lanes = lanes
         self._connect_timeout = connect_timeout
         self._clock = clock or SystemClock()
-        name = f"relay@{socket.gethostname()}:{os.getpid()} publish"
-        self._links = Reconnecting(broker, name, self.events, connect_timeout=connect_timeout)
+        #: What the management UI calls its connection.
+        self.name = f"relay@{socket.gethostname()}:{os.getpid()} publish"
+        self._links = Reconnecting(broker, self.name, self.events, connect_timeout=connect_timeout)
         self._sender = Sender(self._links)
         # Nobody listens: one event tells of a batch, not one of each job.
         self._publishing = Publishing(self._sender, Events())
@@ -113,6 +115,7 @@ class Relay:
 
     async def _work(self) -> None:
         await persistently(self._outbox.open, self._outbox.shown, self.events, self._connect_timeout)
+        self.events.emit(StoreOpened(self._outbox.shown))
         await self._links.link()
         tasks = [asyncio.create_task(self._relay()), asyncio.create_task(self._tend())]
         try:
@@ -235,11 +238,11 @@ class Relay:
     async def _tend(self) -> None:
         """Tell how much waits, and forget what was published long ago."""
         while True:
-            await asyncio.sleep(_TEND_EVERY)
             with contextlib.suppress(StoreUnavailable, ConfigError):  # the dispatcher tells of it
                 if self.events.watched:
                     await self._tell_backlog()
                 await self._forget(self._clock.now_ms() - RETENTION // timedelta(milliseconds=1))
+            await asyncio.sleep(_TEND_EVERY)
 
     async def _tell_backlog(self) -> None:
         found = await self._outbox.backlog()

@@ -6,7 +6,7 @@ import asyncio
 
 from penstock.consuming import Consuming
 from penstock.errors import AccessRefused, BrokerError
-from penstock.events import Events, LoopLagged, WatchdogReopened
+from penstock.events import Events, LoopLagged, LoopTurned, WatchdogReopened
 from penstock.ports import Link, Subscription
 
 _LAG_TICK = 0.5
@@ -42,12 +42,16 @@ async def watch_consumer(
 
 
 async def watch_loop(consuming: Consuming, events: Events) -> None:
-    """Report every time the loop did not turn for 2 s, with the kinds that ran. Runs until cancelled."""
+    """Tell how late the loop comes round, and every time it did not turn for 2 s, with the kinds that ran.
+
+    Runs until cancelled.
+    """
     loop = asyncio.get_running_loop()
     while True:
         before = loop.time()
         kinds = consuming.recent_kinds()
         await asyncio.sleep(_LAG_TICK)
-        lag = loop.time() - before - _LAG_TICK
+        lag = max(0.0, loop.time() - before - _LAG_TICK)
+        events.emit(LoopTurned(lag))
         if lag >= _LAG_LIMIT:
             events.emit(LoopLagged(lag, tuple(sorted(kinds | consuming.recent_kinds()))))

@@ -16,7 +16,7 @@ from penstock.claiming import Claiming, StoreTerms
 from penstock.clock import Clock, SystemClock
 from penstock.consuming import Consuming
 from penstock.errors import ConfigError, ConnectionLost, RegistrationError, TopologyMismatch
-from penstock.events import DrainStarted, Events
+from penstock.events import DrainStarted, Events, WorkerStarted
 from penstock.execution import Execution, Limits
 from penstock.handlers import Handler, Handlers, Isolation, Once
 from penstock.message import MAX_BODY
@@ -123,6 +123,8 @@ class Worker:
         once.
         """
         self.check(factory, store, terms)
+        kinds = tuple(handler.kind.name for handler in self.handlers)
+        self.events.emit(WorkerStarted(work_queue(self.queue), self.slots, kinds))
         claiming = self._claiming(store, terms or StoreTerms())
         opened = contextlib.nullcontext() if claiming is None else claiming.opened(connect_timeout)
         async with opened, self._session(broker, connect_timeout, factory, claiming) as (links, consuming):

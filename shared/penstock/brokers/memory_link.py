@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from copy import deepcopy
 from dataclasses import replace
 from itertools import count
@@ -29,6 +29,9 @@ class MemoryLink:
     def blocked(self) -> bool:
         """Never: this broker raises no alarms."""
         return False
+
+    def on_blocked(self, tell: Callable[[str | None], None]) -> None:
+        """Never calls *tell*."""
 
     async def outlet(self) -> MemoryOutlet:
         """Open a channel to publish through. Raises ``ConnectionLost`` after ``close``."""
@@ -139,6 +142,7 @@ class MemorySubscription:
         self.tag = tag
         self.ended: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
         self.cancelled = False
+        self.on_acks: Callable[[int], None] | None = None
         self._queue = queue
         self._activity = activity
         self._prefetch = prefetch
@@ -169,6 +173,8 @@ class MemorySubscription:
     def ack(self, delivery: Delivery) -> None:
         """Answer that the job is finished or replaced: the queue forgets the message."""
         if self._settle(delivery):
+            if self.on_acks is not None:
+                self.on_acks(1)
             self._queue.stir()
 
     def release(self, delivery: Delivery) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 from functools import cache, partial
 from importlib.metadata import version
@@ -98,6 +99,10 @@ class PikaLink:
     def blocked(self) -> bool:
         """See ``Link.blocked``."""
         return self._wire.blocked
+
+    def on_blocked(self, tell: Callable[[str | None], None]) -> None:
+        """See ``Link.on_blocked``."""
+        self._wire.on_blocked = tell
 
     @property
     def is_open(self) -> bool:

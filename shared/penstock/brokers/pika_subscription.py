@@ -49,6 +49,8 @@ class PikaSubscription(ContentSink):
         self._closing = False
         self._alive = True
         self.ended: asyncio.Future[BrokerError] = channel.wire.loop.create_future()
+        self.on_acks: Callable[[int], None] | None = None
+        self._finished = 0  # since acks were last sent
         channel.attach(self, self._on_closed)
         channel.pika.add_on_cancel_callback(self._on_cancelled)
 
@@ -66,6 +68,7 @@ class PikaSubscription(ContentSink):
         """See ``Subscription.ack``. A delivery that is settled already, or came by another channel, is left alone."""
         if self._take(delivery):
             self._ledger.finish(delivery.tag)
+            self._finished += 1
             if not self._collecting:
                 self._collecting = True
                 self._wire.at_turn_end(self._send_acks)
@@ -131,6 +134,9 @@ class PikaSubscription(ContentSink):
         if self._alive:
             number = self._channel.number
             self._put([encode_ack(number, tag, multiple) for tag, multiple in self._ledger.collect()])
+            if self.on_acks is not None and self._finished:
+                self.on_acks(self._finished)
+            self._finished = 0
 
     def _put(self, answers: list[bytes]) -> None:
         now = self._wire.loop.time()

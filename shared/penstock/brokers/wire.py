@@ -54,6 +54,8 @@ class Wire(AsyncioConnection):
         self.opened: asyncio.Future[None] = self.loop.create_future()
         self.sinks: dict[int, Sink] = {}
         self.blocked = False
+        #: Told the broker's reason when it blocks the connection, and None when it goes on.
+        self.on_blocked: Callable[[str | None], None] = _nobody
         self._paused = False
         self._reason: BaseException | None = None
         self._waiting: dict[object, Callable[[], None]] = {}
@@ -69,8 +71,8 @@ class Wire(AsyncioConnection):
             custom_ioloop=self.loop,
             internal_connection_workflow=False,
         )
-        self.add_on_connection_blocked_callback(lambda *_: self._set_blocked(True))
-        self.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(False))
+        self.add_on_connection_blocked_callback(lambda _, frame: self._set_blocked(str(frame.method.reason)))
+        self.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(None))
 
     @property
     def writable(self) -> bool:
@@ -131,8 +133,9 @@ class Wire(AsyncioConnection):
         self._paused = False
         self._resume()
 
-    def _set_blocked(self, blocked: bool) -> None:
-        self.blocked = blocked
+    def _set_blocked(self, reason: str | None) -> None:
+        self.blocked = reason is not None
+        self.on_blocked(reason)
         self._resume()
 
     def _resume(self) -> None:
@@ -225,3 +228,7 @@ class WireProtocol(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The transport is gone."""
         self._wire.connection_lost(error)
+
+
+def _nobody(_: str | None) -> None:
+    """Nobody asked to be told."""
