@@ -23,6 +23,7 @@ class State(StrEnum):
     MOVED = "moved"
     DONE = "done"
     DEAD = "dead"
+    SKIPPED = "skipped"
 
 
 class Verdict(StrEnum):
@@ -33,6 +34,7 @@ class Verdict(StrEnum):
     MOVED = "moved"
     DONE = "done"
     DEAD = "dead"
+    SKIPPED = "skipped"
     SUPERSEDED = "superseded"
     CONFLICT = "conflict"
 
@@ -69,7 +71,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How the run that holds *claim* ended: ``DONE`` with its *result* (JSON), ``MOVED`` or ``DEAD``."""
+    """How the run that holds *claim* ended: ``DONE`` with its *result* (JSON), ``MOVED``, ``DEAD`` or ``SKIPPED``."""
 
     claim: Claim
     state: State
@@ -94,16 +96,17 @@ class Record:
 def decide(record: Record | None, claim: Claim, now: int) -> Verdict:
     """What *claim* is answered at *now* (ms): the copy fence, which every store obeys.
 
-    ``DONE`` absorbs: the effect has happened, whichever copy asks. A lower copy than the record's, or the same copy
-    ended, is a left-over of what went on already. A running copy is waited for while its lease lasts. An expired lease
-    or a higher copy is taken over, and the new token keeps the old run from ending.
+    ``DONE`` absorbs: the effect has happened, whichever copy asks; so does ``SKIPPED``: it shall not happen. A lower
+    copy than the record's, or the same copy ended, is a left-over of what went on already. A running copy is waited
+    for while its lease lasts. An expired lease or a higher copy is taken over, and the new token keeps the old run
+    from ending.
     """
     if record is None:
         return Verdict.FRESH
     if claim.copy == 0 and None not in (claim.args_hash, record.args_hash) and claim.args_hash != record.args_hash:
         return Verdict.CONFLICT
-    if record.state is State.DONE:
-        return Verdict.DONE
+    if record.state in (State.DONE, State.SKIPPED):
+        return Verdict(record.state)
     if claim.copy != record.copy:
         return Verdict.FRESH if claim.copy > record.copy else Verdict.SUPERSEDED
     if record.state is not State.RUNNING:

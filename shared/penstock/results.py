@@ -19,12 +19,13 @@ from penstock.storing import Store
 _FIRST_WAIT, _LONGEST_WAIT, _GROWTH = 0.02, 1.0, 1.5
 
 #: What tells most comes first, where several queues have run a job and none is named.
-_ORDER = (State.DONE, State.DEAD, State.RUNNING, State.MOVED)
+_ORDER = (State.DONE, State.DEAD, State.SKIPPED, State.RUNNING, State.MOVED)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Where a job stands at *consumer* (its queue): ``running``, ``moved`` (to be run again), ``done`` or ``dead``.
+    """Where a job stands at *consumer* (its queue): ``running``, ``moved`` (to be run again), ``done``, ``dead`` or
+    ``skipped`` (a schedule's tick that came while another one ran).
 
     *value* is what the handler returned, as JSON; None until it is done, and where it returned nothing.
     """
@@ -36,7 +37,7 @@ class Result:
     @property
     def ended(self) -> bool:
         """Whether nothing more will become of the job by itself."""
-        return self.state in (State.DONE, State.DEAD)
+        return self.state in (State.DONE, State.DEAD, State.SKIPPED)
 
 
 class Results:
@@ -63,7 +64,7 @@ class Results:
         return None if best is None else _result(best)
 
     async def wait(self, job_id: str, *, timeout: timedelta, consumer: str | None = None) -> Result:
-        """Wait until the job is done or dead. A store that is away meanwhile is waited for as well.
+        """Wait until the job is done, dead or skipped. A store that is away meanwhile is waited for as well.
 
         Raises ``TimeoutError`` when that takes longer than *timeout*.
         """

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable  # rows and parameters are whatever SQL carries
 
 from penstock.claims import Answer, Claim, Mark, Record
+from penstock.overlaps import Admission, Entry
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -143,8 +144,18 @@ class Store(Protocol):
         """Let each claim's lease end now, when it still holds its record: the job may be claimed again at once."""
         ...
 
+    async def enter(self, entry: Entry) -> Admission:
+        """Whether a tick may run beside the others of its schedule at its consumer: by ``overlaps.decide``, atomically
+        with their records, and durably.
+
+        May be asked again as it is, and by whoever has the lane with a longer *patience*, which then counts.
+        """
+        ...
+
     async def expire(self, before: int, limit: int) -> int:
         """Forget up to *limit* records last claimed before *before* that no live lease holds; returns how many.
+
+        A lane goes when it was last heard of before *before* and its holder is forgotten.
 
         Takes no lock that a claim would wait for longer than one small batch takes.
         """

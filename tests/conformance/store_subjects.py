@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Protocol
 
@@ -12,6 +12,7 @@ import redis
 
 from penstock.claims import StoreUrl
 from penstock.clock import Clock
+from penstock.stores import schema
 from penstock.stores.postgres import PostgresStore
 from penstock.stores.redis_scripts import SCHEMA_KEY
 from penstock.stores.redis_store import RedisStore
@@ -34,6 +35,13 @@ class StoreSubject(Protocol):
         """Take away everything that ``migrate`` made."""
         ...
 
+    def make_version_1(self) -> None:
+        """Make what the first release of the library would have left: job ``job`` is done at ``credits``, with 5."""
+        ...
+
+
+_DONE = """INSERT INTO penstock_records (consumer, job_id, copy, state, token, until, result, claimed)
+    VALUES ('credits', 'job', 0, 'done', 7, 0, '5', 0)"""
 
 MakeStore = Callable[..., Store]
 """Makes stores in one place, as ``StoreSubject.make``."""
@@ -77,6 +85,11 @@ class SqliteSubject:
         for [table] in self.execute("SELECT name FROM sqlite_master WHERE name LIKE 'penstock%' AND type = 'table'"):
             self.execute(f"DROP TABLE {table}")
 
+    def make_version_1(self) -> None:
+        """See ``StoreSubject.make_version_1``."""
+        for statement in _version_1(schema.SQLITE):
+            self.execute(statement)
+
     def execute(self, statement: str) -> list[tuple[object, ...]]:
         """See ``EffectSubject.execute``."""
         with closing(sqlite3.connect(self._file, timeout=30)) as connection, connection:
@@ -102,6 +115,11 @@ class PostgresSubject:
     def drop(self) -> None:
         """See ``StoreSubject.drop``."""
         self.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+
+    def make_version_1(self) -> None:
+        """See ``StoreSubject.make_version_1``."""
+        for statement in _version_1(schema.POSTGRES):
+            self.execute(statement)
 
     def execute(self, statement: str) -> list[tuple[object, ...]]:
         """See ``EffectSubject.execute``."""
@@ -129,3 +147,14 @@ class RedisSubject:
         """See ``StoreSubject.drop``."""
         with redis.Redis.from_url(self._url) as client:
             client.flushdb()
+
+    def make_version_1(self) -> None:
+        """See ``StoreSubject.make_version_1``."""
+        with redis.Redis.from_url(self._url) as client:
+            client.set(SCHEMA_KEY, 1)
+            client.hset("penstock:job:job", mapping={"at:credits": "0 done 7 0 0", "result:credits": "5"})
+            client.zadd("penstock:done", {"7:creditsjob": 0})
+
+
+def _version_1(steps: Sequence[Sequence[str]]) -> Sequence[str]:
+    return [schema.VERSION_TABLE, "INSERT INTO penstock_schema VALUES (1)", *steps[0], _DONE]

@@ -11,8 +11,9 @@ from typing import Any  # rows and parameters are whatever SQL carries
 from penstock.claims import Answer, Claim, Mark, Record, StoreUrl
 from penstock.clock import Clock
 from penstock.errors import ConfigError, StoreUnavailable
+from penstock.overlaps import Admission, Entry
+from penstock.stores import postgres_overlap, schema
 from penstock.stores import postgres_statements as statements
-from penstock.stores import schema
 from penstock.stores.postgres_claims import PostgresClaims
 from penstock.stores.postgres_connections import BRIEF, BY_KEY, PATIENCE, BlockingPool, Dialer, Pool, Session
 from penstock.stores.postgres_effects import BlockingPostgresEffect, PostgresEffect
@@ -101,11 +102,18 @@ class PostgresStore:
         ended = [replace(claim, lease=0) for claim in statements.storable_claims(claims)]
         await self._run(self._chores, statements.LEASE, self._asked(ended))
 
+    async def enter(self, entry: Entry) -> Admission:
+        """See ``Store.enter``."""
+        async with self._lent(self._chores) as session:
+            return await postgres_overlap.enter(session, entry, self._now())
+
     async def expire(self, before: int, limit: int) -> int:
         """See ``Store.expire``."""
         async with self._lent(self._chores) as session:
             values = {"before": before, "limit": limit, "now": self._now()}
-            return (await session.execute(statements.EXPIRE, values)).rowcount
+            forgotten = (await session.execute(statements.EXPIRE, values)).rowcount
+            await session.execute(postgres_overlap.EXPIRE, values)
+            return forgotten
 
     async def records(self, job_id: str) -> list[Record]:
         """See ``Store.records``."""

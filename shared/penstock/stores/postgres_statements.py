@@ -12,12 +12,12 @@ from psycopg import pq
 from penstock.claims import Claim, Mark, Record, State
 
 #: The instant by the caller's clock when it has one, else the server's own.
-_NOW = "coalesce(%(now)s::bigint, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)"
+NOW = "coalesce(%(now)s::bigint, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)"
 
 _COLUMNS = "r.consumer, r.job_id, r.copy, r.state, r.token, r.until, r.args_hash, r.result, r.claimed"
 
 #: Rows are locked in one order by every statement that locks several, so that no two of them wait for each other.
-_IN_ORDER = 'consumer COLLATE "C", job_id COLLATE "C"'
+IN_ORDER = 'consumer COLLATE "C", job_id COLLATE "C"'
 
 #: ``claims.decide`` as a condition: the claims that are FRESH, and only they, are written and returned. A row that
 #: another transaction holds is waited for and then looked at as that one left it.
@@ -25,20 +25,20 @@ TAKE = f"""INSERT INTO penstock_records AS r (consumer, job_id, copy, state, tok
     SELECT consumer, job_id, copy, 'running', token, now + lease, args_hash, now
     FROM json_to_recordset(%(asked)s::json)
         AS asked (consumer text, job_id text, copy integer, token bigint, lease bigint, args_hash text),
-        (SELECT {_NOW}) AS clock (now)
-    ORDER BY {_IN_ORDER}
+        (SELECT {NOW}) AS clock (now)
+    ORDER BY {IN_ORDER}
     ON CONFLICT (consumer, job_id) DO UPDATE SET copy = excluded.copy, state = 'running', token = excluded.token,
         until = excluded.until, args_hash = coalesce(excluded.args_hash, r.args_hash), result = NULL,
         claimed = excluded.claimed
     WHERE (excluded.copy = 0 AND excluded.args_hash <> r.args_hash) IS NOT TRUE
-        AND r.state <> 'done'
+        AND r.state NOT IN ('done', 'skipped')
         AND (excluded.copy > r.copy
             OR excluded.copy = r.copy AND r.state = 'running'
             AND (r.token = excluded.token OR r.until <= excluded.claimed))
     RETURNING r.consumer, r.job_id, r.until"""
 
 #: The instant and what is remembered, a row for each claim; all columns but the first are null where nothing is.
-FIND = f"""SELECT clock.now, {_COLUMNS} FROM (SELECT {_NOW}) AS clock (now),
+FIND = f"""SELECT clock.now, {_COLUMNS} FROM (SELECT {NOW}) AS clock (now),
     json_to_recordset(%(asked)s::json) AS asked (consumer text, job_id text)
     LEFT JOIN penstock_records AS r USING (consumer, job_id)"""
 
@@ -54,7 +54,7 @@ def _held(columns: str, condition: str, change: str) -> str:
         FROM json_to_recordset(%(asked)s::json) AS asked (consumer text, job_id text, token bigint, {columns})
         JOIN penstock_records AS r USING (consumer, job_id)
         WHERE r.token = asked.token AND ({condition})
-        ORDER BY r.{_IN_ORDER.replace(", ", ", r.")} FOR UPDATE OF r)
+        ORDER BY r.{IN_ORDER.replace(", ", ", r.")} FOR UPDATE OF r)
     UPDATE penstock_records AS r SET {change} FROM held
     WHERE r.consumer = held.consumer AND r.job_id = held.job_id AND r.token = held.token
     RETURNING r.consumer, r.job_id"""
@@ -67,12 +67,12 @@ END = _held(
 )
 
 #: A lease of 0 ends now.
-LEASE = _held("lease bigint", "r.state = 'running'", f"until = {_NOW} + held.lease")
+LEASE = _held("lease bigint", "r.state = 'running'", f"until = {NOW} + held.lease")
 
 #: A row that is locked is claimed, ended or forgotten by somebody this very moment: passed over.
 EXPIRE = f"""WITH old AS (
         SELECT consumer, job_id FROM penstock_records
-        WHERE claimed < %(before)s AND (state = 'running' AND until > {_NOW}) IS NOT TRUE
+        WHERE claimed < %(before)s AND (state = 'running' AND until > {NOW}) IS NOT TRUE
         ORDER BY claimed LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
     DELETE FROM penstock_records AS r USING old WHERE r.consumer = old.consumer AND r.job_id = old.job_id"""
 

@@ -1,11 +1,12 @@
 """What a Redis does by itself, atomically, for the store: the copy fence and the indexes, in Lua.
 
-Keys (``KEYS`` of every script: the four indexes, the schema, then what the script works on):
+Keys (``KEYS`` of every script: the five indexes, the schema, then what the script works on):
 
 =================  ===========================================================================================
 penstock:job:ID    hash; ``at:CONSUMER`` is a record, ``copy state token until claimed``; ``hash:CONSUMER`` and
                    ``result:CONSUMER`` belong to it. Redis forgets it a retention after the end of its last lease
 penstock:running   a sorted set for each state: ``LENGTH:CONSUMERID`` by the instant it was last claimed
+penstock:lane:...  hash; see ``redis_overlap``
 penstock:schema    the version of all this
 =================  ===========================================================================================
 
@@ -21,19 +22,21 @@ from hashlib import sha1
 
 from penstock.claims import State
 
-SCHEMA = 1
+#: 2 knows jobs that were skipped, and lanes.
+SCHEMA = 2
 SCHEMA_KEY = "penstock:schema"
 PING_KEY = "penstock:ping"
 JOB_PREFIX = "penstock:job:"
 
 #: By state, in the order in which the scripts know them.
-INDEXES = {state: f"penstock:{state}" for state in (State.RUNNING, State.MOVED, State.DONE, State.DEAD)}
+INDEXES = {state: f"penstock:{state}" for state in State}
 
-_COMMON = (
+COMMON = (
     f"local JOBS = '{JOB_PREFIX}'"
     + """
-local INDEX = {running = KEYS[1], moved = KEYS[2], done = KEYS[3], dead = KEYS[4]}
-if redis.call('EXISTS', KEYS[5]) == 0 then return false end
+local INDEX = {running = KEYS[1], moved = KEYS[2], done = KEYS[3], dead = KEYS[4], skipped = KEYS[5]}
+local FIRST = 7
+if redis.call('EXISTS', KEYS[6]) == 0 then return false end
 
 -- Nothing, or what follows the equals sign.
 local function tagged(text)
@@ -112,7 +115,7 @@ _CLAIM = """
 local function decide(record, claim, kept, now)
   if not record then return 'fresh' end
   if claim.copy == 0 and claim.hash and kept and claim.hash ~= kept then return 'conflict' end
-  if record.state == 'done' then return 'done' end
+  if record.state == 'done' or record.state == 'skipped' then return record.state end
   if claim.copy ~= record.copy then return claim.copy > record.copy and 'fresh' or 'superseded' end
   if record.state ~= 'running' then return record.state end
   if record.token == claim.token or record.lease_end <= now then return 'fresh' end
@@ -130,8 +133,8 @@ local function take(key, consumer, record, claim, now)
 end
 
 local now, retention, answers = clock(ARGV[1]), tonumber(ARGV[2]), {}
-for i = 6, #KEYS do
-  local at = 3 + (i - 6) * 5
+for i = FIRST, #KEYS do
+  local at = 3 + (i - FIRST) * 5
   local key, consumer = KEYS[i], ARGV[at]
   local claim = {copy = tonumber(ARGV[at + 1]), token = ARGV[at + 2], lease = tonumber(ARGV[at + 3]),
                  hash = tagged(ARGV[at + 4])}
@@ -150,8 +153,8 @@ return answers
 
 _MARK = """
 local answers = {}
-for i = 6, #KEYS do
-  local at = 1 + (i - 6) * 4
+for i = FIRST, #KEYS do
+  local at = 1 + (i - FIRST) * 4
   local key, consumer, token, state, result = KEYS[i], ARGV[at], ARGV[at + 1], ARGV[at + 2], tagged(ARGV[at + 3])
   local record = read(key, consumer)
   local holds = record and record.token == token and (record.state == 'running' or record.state == state)
@@ -172,8 +175,8 @@ return answers
 
 _RENEW = """
 local now, retention, answers = clock(ARGV[1]), tonumber(ARGV[2]), {}
-for i = 6, #KEYS do
-  local at = 3 + (i - 6) * 3
+for i = FIRST, #KEYS do
+  local at = 3 + (i - FIRST) * 3
   local key, consumer, lease = KEYS[i], ARGV[at], tonumber(ARGV[at + 2])
   local record = held(key, consumer, ARGV[at + 1])
   if record then
@@ -187,8 +190,8 @@ return answers
 """
 
 _RELEASE = """
-for i = 6, #KEYS do
-  local at = 1 + (i - 6) * 2
+for i = FIRST, #KEYS do
+  local at = 1 + (i - FIRST) * 2
   local record = held(KEYS[i], ARGV[at], ARGV[at + 1])
   if record then
     record.lease_end = 0
@@ -204,14 +207,14 @@ return sweep(ARGV[5], clock(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonu
 
 _FORGET = """
 local forgotten = 0
-for _, field in ipairs(redis.call('HKEYS', KEYS[6])) do
+for _, field in ipairs(redis.call('HKEYS', KEYS[FIRST])) do
   if string.sub(field, 1, 3) == 'at:' then
     local consumer = string.sub(field, 4)
-    redis.call('ZREM', INDEX[read(KEYS[6], consumer).state], member(KEYS[6], consumer))
+    redis.call('ZREM', INDEX[read(KEYS[FIRST], consumer).state], member(KEYS[FIRST], consumer))
     forgotten = forgotten + 1
   end
 end
-redis.call('DEL', KEYS[6])
+redis.call('DEL', KEYS[FIRST])
 return forgotten
 """
 
@@ -226,12 +229,19 @@ class Script:
         self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-CLAIM = Script(_COMMON + _CLAIM)
-MARK = Script(_COMMON + _MARK)
-RENEW = Script(_COMMON + _RENEW)
-RELEASE = Script(_COMMON + _RELEASE)
-EXPIRE = Script(_COMMON + _EXPIRE)
-FORGET = Script(_COMMON + _FORGET)
+_MIGRATE = f"""
+local version = redis.call('GET', KEYS[1])
+if not version or tonumber(version) < {SCHEMA} then redis.call('SET', KEYS[1], {SCHEMA}) end
+return version
+"""
+
+MIGRATE = Script(_MIGRATE)
+CLAIM = Script(COMMON + _CLAIM)
+MARK = Script(COMMON + _MARK)
+RENEW = Script(COMMON + _RENEW)
+RELEASE = Script(COMMON + _RELEASE)
+EXPIRE = Script(COMMON + _EXPIRE)
+FORGET = Script(COMMON + _FORGET)
 
 
 def keys(job_ids: Sequence[str]) -> list[str]:

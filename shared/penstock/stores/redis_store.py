@@ -9,8 +9,10 @@ from typing import Any  # a reply is whatever a script answers
 from penstock.claims import Answer, Claim, Mark, Record, State, StoreUrl, Verdict
 from penstock.clock import Clock
 from penstock.errors import ConfigError
+from penstock.overlaps import Admission, Entry
 from penstock.stores import redis_scripts as scripts
 from penstock.stores.redis_link import RedisLink
+from penstock.stores.redis_overlap import ENTER, enter_keys, enter_values
 from penstock.storing import StoreStatus
 
 #: How long Redis remembers a job after its last claim when nobody expires it sooner.
@@ -98,8 +100,15 @@ class RedisStore:
             values += (claim.consumer, claim.token)
         await self._run(scripts.RELEASE, [claim.job_id for claim in claims], values)
 
+    async def enter(self, entry: Entry) -> Admission:
+        """See ``Store.enter``, and the class for how durable it is. In one round trip."""
+        answer = await self._link.run(ENTER, enter_keys(entry), enter_values(entry, self._now(), self._retention))
+        if answer is None:
+            self._check(None)
+        return Admission(answer.decode())
+
     async def expire(self, before: int, limit: int) -> int:
-        """See ``Store.expire``. In steps of a hundred records, between which claims are answered."""
+        """See ``Store.expire``. In steps of a hundred records, with claims between them. Lanes go of themselves."""
         forgotten = 0
         for state in scripts.INDEXES:
             forgotten += await self._sweep(state, before, limit - forgotten)
@@ -138,11 +147,14 @@ class RedisStore:
 
     async def migrate(self) -> tuple[int | None, int]:
         """See ``Store.migrate``. There is nothing to make but the version."""
-        made, version = await self._ask_once(("SET", scripts.SCHEMA_KEY, scripts.SCHEMA, "NX"), _VERSION)
-        if made:
-            return None, scripts.SCHEMA
-        self._check(version)
-        return int(version), scripts.SCHEMA
+        try:
+            version: bytes | None = await self._link.run(scripts.MIGRATE, [scripts.SCHEMA_KEY], [])
+        finally:
+            if not self._opened:
+                await self._link.close()
+        if version is not None:
+            self._check_not_newer(version)
+        return None if version is None else int(version), scripts.SCHEMA
 
     async def production_problems(self) -> list[str]:
         """See ``Store.production_problems``: it must neither drop records nor keep them in memory only."""
@@ -182,6 +194,13 @@ class RedisStore:
     def _check(self, version: bytes | None) -> None:
         if version is None:
             raise ConfigError(f"{self.shown} has no schema: run penstock store migrate")
+        if int(version) < scripts.SCHEMA:
+            raise ConfigError(
+                f"{self.shown} has schema {int(version)}, not {scripts.SCHEMA}: run penstock store migrate"
+            )
+        self._check_not_newer(version)
+
+    def _check_not_newer(self, version: bytes) -> None:
         if int(version) > scripts.SCHEMA:
             raise ConfigError(
                 f"{self.shown} has schema {int(version)}, newer than this penstock knows ({scripts.SCHEMA}): update it"

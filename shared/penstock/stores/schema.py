@@ -54,6 +54,18 @@ POSTGRES: Sequence[Sequence[str]] = (
         "CREATE INDEX penstock_outbox_parked ON penstock_outbox (id) WHERE parked IS NOT NULL",
         "CREATE TABLE penstock_outbox_kinds (kind text PRIMARY KEY)",
     ),
+    (
+        """CREATE TABLE penstock_overlap (
+            consumer text NOT NULL,
+            schedule text NOT NULL,
+            holder text,
+            until bigint NOT NULL DEFAULT 0,
+            waiting text,
+            waits_until bigint NOT NULL DEFAULT 0,
+            PRIMARY KEY (schedule, consumer)
+        )""",
+        "CREATE INDEX penstock_overlap_until ON penstock_overlap (until)",
+    ),
 )
 
 SQLITE: Sequence[Sequence[str]] = (
@@ -93,6 +105,18 @@ SQLITE: Sequence[Sequence[str]] = (
             relay INTEGER NOT NULL DEFAULT 0,
             until INTEGER NOT NULL DEFAULT 0
         ) WITHOUT ROWID""",
+    ),
+    (
+        """CREATE TABLE penstock_overlap (
+            consumer TEXT NOT NULL,
+            schedule TEXT NOT NULL,
+            holder TEXT,
+            until INTEGER NOT NULL,
+            waiting TEXT,
+            waits_until INTEGER NOT NULL,
+            PRIMARY KEY (schedule, consumer)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX penstock_overlap_until ON penstock_overlap (until)",
     ),
 )
 

@@ -15,7 +15,8 @@ from typing import TypeVar
 from penstock.claims import Answer, Claim, Mark, Record, State, StoreUrl, Verdict, decide
 from penstock.clock import Clock, SystemClock
 from penstock.errors import ConfigError
-from penstock.stores import schema
+from penstock.overlaps import Admission, Entry
+from penstock.stores import schema, sqlite_overlap
 from penstock.stores.sqlite_effects import BlockingSqliteEffect, SqliteEffect
 from penstock.stores.sqlite_errors import is_busy, translated
 from penstock.stores.sqlite_writer import FIRST_WAIT, LONGEST_WAIT, Writer, begun, roll_back
@@ -95,10 +96,13 @@ class SqliteStore:
         """See ``Store.release``."""
         await self._write(lambda connection: [_lease(connection, claim, 0) for claim in claims])
 
+    async def enter(self, entry: Entry) -> Admission:
+        """See ``Store.enter``."""
+        return await self._write(lambda file: sqlite_overlap.enter(file, entry, self._clock.now_ms()), durable=True)
+
     async def expire(self, before: int, limit: int) -> int:
         """See ``Store.expire``."""
-        values = (before, self._clock.now_ms(), limit)
-        return await self._write(lambda connection: connection.execute(_EXPIRE, values).rowcount)
+        return await self._write(lambda connection: _expire(connection, before, self._clock.now_ms(), limit))
 
     async def records(self, job_id: str) -> list[Record]:
         """See ``Store.records``."""
@@ -222,6 +226,12 @@ def end(connection: sqlite3.Connection, mark: Mark) -> bool:
     result = None if mark.result is None else mark.result.decode()
     values = (mark.state, result, *mark.claim.key, mark.claim.token, mark.state)
     return connection.execute(_END, values).rowcount == 1
+
+
+def _expire(connection: sqlite3.Connection, before: int, now: int, limit: int) -> int:
+    forgotten = connection.execute(_EXPIRE, (before, now, limit)).rowcount
+    sqlite_overlap.expire(connection, before, limit)
+    return forgotten
 
 
 def _lease(connection: sqlite3.Connection, claim: Claim, until: int) -> bool:
