@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 #: Names, in a child's environment, the file descriptor of its end of the leash.
 VARIABLE = "PENSTOCK_PARENT_FD"
@@ -24,10 +24,15 @@ class Leash:
         self._own, self._theirs = socket.socketpair()
         self._own.setblocking(False)
 
-    async def start(self, command: Sequence[str]) -> asyncio.subprocess.Process:
-        """Start a child on the leash, in a process group of its own: Ctrl-C reaches the parent alone."""
+    async def start(
+        self, command: Sequence[str], variables: Mapping[str, str] | None = None
+    ) -> asyncio.subprocess.Process:
+        """Start a child on the leash, in a process group of its own: Ctrl-C reaches the parent alone.
+
+        *variables*: what its environment says otherwise than ours.
+        """
         end = self._theirs.fileno()
-        environment = {**os.environ, VARIABLE: str(end)}
+        environment = {**os.environ, **(variables or {}), VARIABLE: str(end)}
         return await asyncio.create_subprocess_exec(*command, env=environment, pass_fds=(end,), process_group=0)
 
     def on_word(self, heard: Callable[[], object]) -> None:

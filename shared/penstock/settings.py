@@ -93,6 +93,10 @@ class Settings(BaseSettings):
     #: How long a job is remembered, and how long its dead letter may be replayed without ``--force``.
     store_retention: _Retention = RETENTION
     dead_retention: _Retention = DEAD_RETENTION
+    #: Where ``/metrics``, ``/healthz`` and ``/readyz`` are served: None is nowhere, 0 a free port. Of ``--processes N``
+    #: each has its own, from this one on.
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    metrics_host: str = "127.0.0.1"
     env: Annotated[Profile, BeforeValidator(_lower)] = Profile.DEVELOPMENT
     _broker: BrokerUrl | None = PrivateAttr(default=None)
 

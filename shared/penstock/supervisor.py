@@ -7,7 +7,7 @@ import contextlib
 import signal
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -35,16 +35,24 @@ class Patience:
 class Supervisor:
     """Keeps *count* processes of *command* running until SIGTERM or SIGINT. Used once, in the main thread.
 
-    *kill_after*: how long a stopping child may take before it is killed.
+    *kill_after*: how long a stopping child may take before it is killed. *variables*: what the environment of the child
+    in each place, from 1 on, says otherwise than ours.
     """
 
     def __init__(
-        self, command: Sequence[str], count: int, *, kill_after: timedelta, patience: Patience | None = None
+        self,
+        command: Sequence[str],
+        count: int,
+        *,
+        kill_after: timedelta,
+        patience: Patience | None = None,
+        variables: Callable[[int], Mapping[str, str]] = lambda _: {},
     ) -> None:
         self._command = command
         self._count = count
         self._kill_after = kill_after.total_seconds()
         self._patience = patience or Patience()
+        self._variables = variables
         self._leash = Leash()
         self._children: dict[int, asyncio.subprocess.Process] = {}
         self._crashes: deque[float] = deque()
@@ -87,7 +95,7 @@ class Supervisor:
 
     async def _child(self, place: int) -> int:
         """Start a child and return how it ended."""
-        child = self._children[place] = await self._leash.start(self._command)
+        child = self._children[place] = await self._leash.start(self._command, self._variables(place))
         _log.info("worker started", place=place, pid=child.pid)
         waits = [asyncio.create_task(child.wait()), asyncio.create_task(self._stop.wait())]
         try:

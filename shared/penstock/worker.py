@@ -86,6 +86,11 @@ class Worker:
         """Deliveries held at once to begin with; see ``Reserve``."""
         return Reserve(self.slots).prefetch
 
+    @property
+    def connections(self) -> tuple[str, str]:
+        """What the management UI calls its two connections: the one that consumes, the one that publishes copies."""
+        return f"{self.name} consume", f"{self.name} publish"
+
     def limit_to(self, patterns: Sequence[str]) -> None:
         """Take only kinds that match *patterns*, before ``run``; a message of another kind is dead."""
         self.limits = replace(self.limits, binds=tuple(patterns))
@@ -148,8 +153,9 @@ class Worker:
     async def _session(
         self, broker: Broker, connect_timeout: timedelta, factory: str | None, claiming: Claiming | None
     ) -> AsyncIterator[tuple[Reconnecting, Consuming]]:
-        consume = Reconnecting(broker, f"{self.name} consume", self.events, connect_timeout=connect_timeout)
-        publish = Reconnecting(broker, f"{self.name} publish", self.events, connect_timeout=connect_timeout)
+        consume, publish = (
+            Reconnecting(broker, name, self.events, connect_timeout=connect_timeout) for name in self.connections
+        )
         sender = Sender(publish)
         children = ChildProcesses(factory) if factory else None
         threads = ThreadPoolExecutor(self.slots, "handler")

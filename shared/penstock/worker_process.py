@@ -11,14 +11,16 @@ from collections.abc import Callable
 
 import structlog
 
-from penstock import __version__, factory
+from penstock import __version__, factory, health
 from penstock.connect import broker_for, store_for
 from penstock.errors import ConfigError
 from penstock.event_log import subscribe
 from penstock.events import ConsumingStarted, Event
 from penstock.parent import Tie
+from penstock.readiness import Readiness
 from penstock.settings import Settings
 from penstock.storing import Store
+from penstock.topology.names import work_queue
 from penstock.topology.reading import read_spec
 from penstock.topology.spec import Spec
 from penstock.worker import Worker
@@ -50,17 +52,19 @@ async def _work(target: str, settings: Settings) -> bool:
         _log.info(
             "starting", version=__version__, queue=worker.queue, slots=worker.slots, kinds=kinds, broker=url.masked
         )
-        running = worker.run(
-            broker_for(url),
-            stop=stopping.stop,
-            connect_timeout=settings.connect_timeout,
-            drain_timeout=settings.drain_timeout,
-            factory=target,
-            store=await _store(worker, settings),
-            terms=settings.store_terms,
-        )
+        readiness = Readiness(worker.connections, work_queue(worker.queue))
         try:
-            clean = await stopping.obeyed_by(asyncio.create_task(running))
+            async with health.served(settings, worker.events, readiness, "worker"):
+                running = worker.run(
+                    broker_for(url),
+                    stop=stopping.stop,
+                    connect_timeout=settings.connect_timeout,
+                    drain_timeout=settings.drain_timeout,
+                    factory=target,
+                    store=await _store(worker, settings),
+                    terms=settings.store_terms,
+                )
+                clean = await stopping.obeyed_by(asyncio.create_task(running))
         finally:
             lines.close()
         _log.info("stopped", clean=clean)

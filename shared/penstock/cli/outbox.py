@@ -13,12 +13,13 @@ import orjson
 import structlog
 import typer
 
-from penstock import __version__, logs
+from penstock import __version__, health, logs
 from penstock.cli.letter_view import instant
 from penstock.cli.storing import AsJson, StoreUrlOption, age, on_store, patiently, show_columns
 from penstock.connect import broker_for, outbox_for
 from penstock.event_log import subscribe
 from penstock.printable import printable
+from penstock.readiness import Readiness
 from penstock.relay import LANES, Relay
 from penstock.relaying import Backlog, Outbox, Parked
 from penstock.settings import Settings
@@ -115,8 +116,19 @@ async def _run(settings: Settings, lanes: int) -> bool:
     lines = subscribe(relay.events)
     _log.info("relaying", version=__version__, store=outbox.shown, broker=url.masked)
     stop = asyncio.Event()
-    running = asyncio.create_task(relay.run(stop=stop, drain_timeout=settings.drain_timeout))
+    try:
+        async with health.served(settings, relay.events, Readiness([relay.name]), "relay"):
+            running = asyncio.create_task(relay.run(stop=stop, drain_timeout=settings.drain_timeout))
+            _obey_signals(stop, running)
+            await asyncio.wait([running])
+    finally:
+        lines.close()
+    clean = not running.cancelled() and running.result()
+    _log.info("stopped", clean=clean)
+    return clean
 
+
+def _obey_signals(stop: asyncio.Event, running: asyncio.Task[bool]) -> None:
     def on_signal() -> None:
         if stop.is_set():
             running.cancel()
@@ -124,13 +136,6 @@ async def _run(settings: Settings, lanes: int) -> bool:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    try:
-        await asyncio.wait([running])
-    finally:
-        lines.close()
-    clean = not running.cancelled() and running.result()
-    _log.info("stopped", clean=clean)
-    return clean
 
 
 @asynccontextmanager

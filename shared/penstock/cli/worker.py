@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +13,14 @@ from typing import Annotated
 import typer
 
 from penstock import logs
-from penstock.errors import UsageError
+from penstock.errors import ConfigError, UsageError
 from penstock.settings import Settings
 from penstock.worker_process import work
 
 #: What a stopping child may take beyond its drain before its parent kills it.
 _GRACE = timedelta(seconds=15)
+
+_LAST_PORT = 65535
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -75,8 +78,20 @@ def _run(target: str, settings: Settings, processes: int, reload: bool) -> int:
     if processes > 1:
         from penstock.supervisor import Supervisor
 
-        return asyncio.run(Supervisor(_command(target, settings), processes, kill_after=kill_after).run())
+        ports = _metrics_ports(settings, processes)
+        command = _command(target, settings)
+        return asyncio.run(Supervisor(command, processes, kill_after=kill_after, variables=ports).run())
     return work(target, settings)
+
+
+def _metrics_ports(settings: Settings, processes: int) -> Callable[[int], Mapping[str, str]]:
+    """What tells the worker in each place its own port: the first has the one that was set, the next the one after."""
+    first = settings.metrics_port
+    if not first:
+        return lambda _: {}
+    if first + processes - 1 > _LAST_PORT:
+        raise ConfigError(f"PENSTOCK_METRICS_PORT: {processes} processes need {processes} ports from {first} on")
+    return lambda place: {"PENSTOCK_METRICS_PORT": str(first + place - 1)}
 
 
 def _command(target: str, settings: Settings, processes: int = 1) -> list[str]:
