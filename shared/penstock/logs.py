@@ -12,13 +12,12 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from penstock.printable import printable, printable_lines
+from penstock.log_fields import harmless
+from penstock.running import JOB
 from penstock.settings import LogFormat, LogLevel, Settings
 
 #: Libraries whose own words add nothing to ours: pika logs seven errors and a traceback for one refused connection.
 _QUIET = ("pika", "aio_pika", "aiormq", "pamqp")
-
-_MULTILINE = frozenset({"exception", "stack"})
 
 
 def setup(settings: Settings, *, default: LogLevel = LogLevel.INFO) -> None:
@@ -66,8 +65,18 @@ def _shared(as_json: bool) -> list[Processor]:
         else structlog.processors.TimeStamper("%H:%M:%S"),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
-        _harmless,
+        _of_the_job,
+        harmless,
     ]
+
+
+def _of_the_job(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """A line that is written while a handler runs, by whomever, says for which job."""
+    job = JOB.get()
+    if job is not None:
+        for name, value in (("job_id", job.id), ("kind", job.kind), ("queue", job.queue), ("attempt", job.attempt)):
+            line.setdefault(name, value)
+    return line
 
 
 def _renderers(as_json: bool) -> Sequence[Processor]:
@@ -82,25 +91,6 @@ def _with_pid(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
     """Tell the processes of one service apart; people see it in the connection's name instead."""
     line["pid"] = os.getpid()
     return line
-
-
-def _harmless(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
-    """Errors quote what came from outside: it must not move the cursor, forge lines or break the encoding."""
-    return {name: _clean(value, lines=name in _MULTILINE) for name, value in line.items()}
-
-
-def _clean(value: Any, *, lines: bool = False) -> Any:
-    match value:
-        case str() if lines:
-            return printable_lines(value)
-        case str():
-            return printable(value)
-        case list() | tuple():
-            return [_clean(item) for item in value]
-        case dict():
-            return {_clean(name): _clean(item) for name, item in value.items()}
-        case _:
-            return value
 
 
 def _json(line: EventDict, **_: Any) -> str:
