@@ -22,6 +22,7 @@ _TABLES = (
         reason TEXT,
         booked TIMESTAMPTZ NOT NULL DEFAULT CURRENT_TIMESTAMP
     )""",
+    "CREATE INDEX IF NOT EXISTS credit_entries_booked ON credit_entries (booked)",
 )
 _GIVE = """INSERT INTO credit_accounts (user_id, balance) VALUES (%s, %s)
     ON CONFLICT (user_id) DO UPDATE SET balance = credit_accounts.balance + excluded.balance RETURNING balance"""

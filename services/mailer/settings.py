@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     retry_factor: Annotated[float, Field(ge=1)] = 4.0
     retry_cap: _Span = timedelta(hours=1)
     unknown_kind_grace: _Span = timedelta(minutes=5)
+    #: Subscribers to whom one job fans a digest out, in one transaction.
+    digest_page: Annotated[int, Field(ge=1, le=5000)] = 500
 
     @classmethod
     def read(cls) -> Self:

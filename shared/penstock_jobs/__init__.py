@@ -10,20 +10,33 @@ from typing import Any  # the kinds of a catalogue have different argument types
 
 from penstock import JobKind
 from penstock_jobs.credits import CREDIT_ADD, CREDIT_TRANSFER, CreditAdd, CreditTransfer
+from penstock_jobs.digest import DAILY_DIGEST, DailyDigest
 from penstock_jobs.email import SEND_EMAIL, SendEmail
+from penstock_jobs.maintenance import PURGE_EXPIRED, PurgeExpired
 from penstock_jobs.reports import SALES_REPORT, SalesReport
 
 #: Every kind there is, in the order of their names.
-KINDS: tuple[JobKind[Any], ...] = (CREDIT_ADD, CREDIT_TRANSFER, SEND_EMAIL, SALES_REPORT)
+KINDS: tuple[JobKind[Any], ...] = (
+    CREDIT_ADD,
+    CREDIT_TRANSFER,
+    DAILY_DIGEST,
+    SEND_EMAIL,
+    PURGE_EXPIRED,
+    SALES_REPORT,
+)
 
 __all__ = [
     "CREDIT_ADD",
     "CREDIT_TRANSFER",
+    "DAILY_DIGEST",
     "KINDS",
+    "PURGE_EXPIRED",
     "SALES_REPORT",
     "SEND_EMAIL",
     "CreditAdd",
     "CreditTransfer",
+    "DailyDigest",
+    "PurgeExpired",
     "SalesReport",
     "SendEmail",
 ]
