@@ -50,12 +50,19 @@ class HealthPort:
     in size and in time, bodies are not read, and whoever reads slowly is cut off.
     """
 
-    def __init__(self, host: str, port: int, routes: Mapping[str, Route]) -> None:
+    def __init__(self, host: str, port: int, routes: Mapping[str, Route], *, patience: float = PATIENCE) -> None:
         self.host = host
         self.port = port
+        #: Seconds from accept to the last byte.
+        self.patience = patience
         self._routes = routes
         self._server: asyncio.Server | None = None
         self._open: dict[_Exchange, None] = {}
+
+    @property
+    def connections(self) -> int:
+        """How many are open now."""
+        return len(self._open)
 
     async def open(self) -> None:
         """Listen; ``port`` is the real one from here on. Raises ``ConfigError`` when that is not possible."""
@@ -111,7 +118,7 @@ class _Exchange(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
-        self._deadline = asyncio.get_running_loop().call_later(PATIENCE, self.hang_up)
+        self._deadline = asyncio.get_running_loop().call_later(self._port.patience, self.hang_up)
         self._port.admit(self)
 
     def connection_lost(self, _: Exception | None) -> None:

@@ -67,6 +67,14 @@ class Reconnecting:
             # Shielded: a caller that gives up must not take the connection from the others.
             await asyncio.shield(self._opening)
 
+    async def stay(self) -> None:
+        """Open another link whenever the present one is gone, also while nobody asks for it. Runs until cancelled, or
+        until the broker refuses; then whoever asks is told."""
+        with contextlib.suppress(BrokerError):
+            while True:
+                link = await self.link()
+                await asyncio.wait([link.lost])
+
     async def renew(self, link: Link) -> None:
         """Give up on *link* (it is blocked or half dead); the next ``link()`` opens another. Never raises."""
         if link is self._link:

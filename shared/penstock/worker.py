@@ -163,10 +163,12 @@ class Worker:
         execution = Execution(self.handlers, run, self.limits, self.clock, self.events, children, claiming)
         settlement = Settlement(sender, self.clock, self.events, self.name, claiming)
         queue = work_queue(self.queue)
+        staying = asyncio.create_task(publish.stay())
         try:
             await publish.link()
             yield consume, Consuming(queue, self.slots, self._reserve(), execution, settlement, self.events)
         finally:
+            staying.cancel()
             threads.shutdown(wait=False, cancel_futures=True)
             if children is not None:
                 await children.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -140,6 +141,10 @@ def _done(job: Job[Do]) -> object:
 def _nothing(_: Job[Do]) -> None: ...
 
 
+def _log(job: Job[Do]) -> None:
+    logging.getLogger("apps").warning(job.args.text)
+
+
 def _answer(job: Job[Do]) -> dict[str, Any]:
     return {"text": job.args.text, "pid": os.getpid(), "thread": threading.current_thread().name}
 
@@ -180,6 +185,7 @@ def _kill_self(_: Job[Do]) -> None:
 
 _DEEDS: dict[str, Callable[[Job[Do]], object]] = {
     "nothing": _nothing,
+    "log": _log,
     "answer": _answer,
     "raise": _raise,
     "reject": _reject,

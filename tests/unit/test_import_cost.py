@@ -67,6 +67,10 @@ def test_a_publisher_and_the_reading_of_arguments_need_no_extra() -> None:
     assert "pika" in loaded
 
 
+def test_metrics_are_loaded_by_those_who_show_them() -> None:
+    assert "prometheus_client" not in loaded_by("import penstock.worker_process, penstock.metrics")
+
+
 def test_a_worker_does_not_load_the_driver_that_only_declares() -> None:
     assert {"aio_pika", "aiormq"} & loaded_by(
         "from penstock import Worker\nfrom penstock.connect import broker_for\nbroker_for('amqp://localhost')"
