@@ -50,7 +50,7 @@ from penstock.retry import RetryPolicy
 from penstock.storing import BlockingTransaction, Transaction
 
 if TYPE_CHECKING:
-    from penstock import outbox
+    from penstock import metrics, outbox
     from penstock.publisher import AsyncPublisher, Publisher
     from penstock.results import Result, Results
     from penstock.worker import Worker
@@ -66,7 +66,7 @@ _LAZY = {
     "Worker": "penstock.worker",
 }
 #: Modules that are public as a whole.
-_MODULES = {"outbox"}
+_MODULES = {"metrics", "outbox"}
 
 __all__ = [
     "AccessRefused",
@@ -123,6 +123,7 @@ __all__ = [
     "Unroutable",
     "UsageError",
     "Worker",
+    "metrics",
     "outbox",
 ]
 

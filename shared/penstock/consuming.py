@@ -119,7 +119,7 @@ class Consuming:
                 self._take(source, delivery)
 
         source.subscription = await link.consume(self._queue, 1, on_delivery, tag)
-        if self._events.watched:
+        if self._events.wants(AcksSent):
             source.subscription.on_acks = self._acked
         self._events.emit(ConsumingStarted(self._queue, self._reserve.prefetch, tag))
         for delivery in source.early:

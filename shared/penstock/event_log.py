@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any  # log fields of any type
 
@@ -33,7 +33,7 @@ from penstock.events import (
     StoreLost,
     WatchdogReopened,
 )
-from penstock.outcome import WORDS, Dead, Failure, Retried
+from penstock.outcome import WORDS, Dead, Done, Failure, Retried
 from penstock.printable import shortened
 
 SUMMARY_EVERY = 60.0
@@ -47,7 +47,7 @@ class EventLog:
         self._log = structlog.stdlib.get_logger("penstock")
         self._plain = logging.getLogger("penstock")
         self._every = every
-        self._counts: Counter[str] = Counter()
+        self._counts: defaultdict[str, int] = defaultdict(int)
         self._busy = 0.0
         self._since = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
@@ -72,6 +72,11 @@ class EventLog:
             RelayPutOff: self._put_off,
         }
 
+    @property
+    def kinds(self) -> tuple[type[Any], ...]:
+        """The events it has anything to say about."""
+        return tuple(self._lines)
+
     def __call__(self, event: Event) -> None:
         """Log *event*, or count it for the next summary."""
         line = self._lines.get(type(event))
@@ -87,7 +92,12 @@ class EventLog:
     def _finished(self, event: JobFinished) -> None:
         outcome = event.outcome
         name = WORDS[type(outcome)]
-        self._count(name, event.run)
+        self._counts[name] += 1
+        self._busy += event.run
+        if self._timer is None:
+            self._arm()
+        if type(outcome) is Done and not self._plain.isEnabledFor(logging.DEBUG):
+            return
         match outcome:
             case Retried(delay=delay, failure=failure):
                 self._log.info(
@@ -160,9 +170,8 @@ class EventLog:
         again = round(event.delay, 1)
         self._log.warning("not relayed", kind=event.kind, jobs=event.count, again_in=again, error=_cut(event.reason))
 
-    def _count(self, what: str, run: float = 0.0, times: int = 1) -> None:
+    def _count(self, what: str, times: int = 1) -> None:
         self._counts[what] += times
-        self._busy += run
         if self._timer is None:
             self._arm()
 
@@ -186,7 +195,7 @@ class EventLog:
 def subscribe(events: Events) -> EventLog:
     """Log *events* from now on; close the returned log at the end."""
     log = EventLog()
-    events.subscribe(log)
+    events.subscribe(log, *log.kinds)
     return log
 
 

@@ -272,24 +272,37 @@ _log = logging.getLogger("penstock.events")
 
 
 class Events:
-    """Hands every event to every subscriber, in the emitter's thread. A subscriber that raises is logged and kept."""
+    """Hands events to subscribers, in the emitter's thread. A subscriber that raises is logged and kept."""
 
     def __init__(self) -> None:
-        self._subscribers: tuple[Subscriber, ...] = ()
+        self._subscribers: tuple[tuple[Subscriber, tuple[type[Event], ...]], ...] = ()
+        self._routes: dict[type[Event], tuple[Subscriber, ...]] = {}
 
     @property
     def watched(self) -> bool:
-        """Whether anybody listens: an emitter in a hot path need not build the event otherwise."""
+        """Whether anybody listens at all."""
         return bool(self._subscribers)
 
-    def subscribe(self, subscriber: Subscriber) -> None:
-        """Call *subscriber* with every event from now on."""
-        self._subscribers = (*self._subscribers, subscriber)
+    def wants(self, kind: type[Event]) -> bool:
+        """Whether anybody listens to events of *kind*: an emitter in a hot path need not make them otherwise."""
+        route = self._routes.get(kind)
+        return bool(self._route(kind) if route is None else route)
+
+    def subscribe(self, subscriber: Subscriber, *kinds: type[Event]) -> None:
+        """Call *subscriber* with every event from now on, or with those of *kinds*."""
+        self._subscribers = (*self._subscribers, (subscriber, kinds))
+        self._routes = {}
 
     def emit(self, event: Event) -> None:
-        """Tell everybody. Never raises."""
-        for subscriber in self._subscribers:
+        """Tell everybody who wants it. Never raises."""
+        route = self._routes.get(type(event))
+        for subscriber in self._route(type(event)) if route is None else route:
             try:
                 subscriber(event)
             except Exception:  # noqa: BLE001 - an onlooker must not be able to stop a job
                 _log.exception("an event subscriber failed on %s", type(event).__name__)
+
+    def _route(self, kind: type[Event]) -> tuple[Subscriber, ...]:
+        route = tuple(subscriber for subscriber, kinds in self._subscribers if not kinds or kind in kinds)
+        self._routes[kind] = route
+        return route

@@ -121,29 +121,33 @@ class Execution:
             else:
                 prepared = claimed
         if not isinstance(prepared, tuple):
-            self.report(delivery, prepared, 0.0)
+            self._tell(delivery, prepared)
             return prepared
         job, handler = prepared
+        events, since = self._events, self._since(job.published)
+        if events.wants(JobStarted):
+            # What comes straight from its producer has waited in the queue alone.
+            wait = since if delivery.exchange == JOBS else None
+            events.emit(JobStarted(job.id, job.kind, job.queue, job.attempt, wait))
         started = time.perf_counter()
-        watched = self._events.watched
-        if watched:
-            self._events.emit(JobStarted(job.id, job.kind, job.queue, job.attempt, self._wait(delivery, job)))
         JOB.set(job)
         outcome = await self._attempt(delivery, job, handler, claim)
         JOB.set(None)
         if claim is not None:
             outcome = await self._with_claim(outcome, claim)
-        if watched:
-            self.report(delivery, outcome, time.perf_counter() - started)
+        if events.wants(JobFinished):
+            run = time.perf_counter() - started
+            age = None if since is None else since + run
+            events.emit(JobFinished(job.id, job.kind, job.queue, job.attempt, outcome, run, age))
         return outcome
 
-    def report(self, delivery: Delivery, outcome: Outcome, seconds: float) -> None:
-        """Tell the subscribers what became of *delivery*."""
+    def _tell(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Tell the subscribers what became of a *delivery* that was not run."""
         message = delivery.message
         attempt = h.attempt_of(message.headers)
         job_id = message.message_id or ""
         age = self._since(_published(message))
-        self._events.emit(JobFinished(job_id, kind_of(delivery), delivery.queue, attempt, outcome, seconds, age))
+        self._events.emit(JobFinished(job_id, kind_of(delivery), delivery.queue, attempt, outcome, 0.0, age))
 
     def judge(self, error: BaseException, job: Job[Any], handler: Handler) -> Outcome:
         """What becomes of *job* after *error*."""
@@ -226,10 +230,6 @@ class Execution:
             return Dead(DeadReason.UNKNOWN_KIND, Failure.of(error))
         # A quarter of the grace at a time: a worker that learns the kind meanwhile gets it soon.
         return Snoozed(min(max(grace / 4, timedelta(seconds=1)), timedelta(seconds=30)), str(error))
-
-    def _wait(self, delivery: Delivery, job: Job[Any]) -> float | None:
-        """What comes straight from its producer has waited in the queue alone."""
-        return self._since(job.published) if delivery.exchange == JOBS else None
 
     def _since(self, instant: int | None) -> float | None:
         return None if instant is None else max(0, self._clock.now_ms() - instant) / 1000

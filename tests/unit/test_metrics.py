@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import tracemalloc
+import weakref
 from datetime import timedelta
 
 import pytest
@@ -295,10 +296,37 @@ def test_no_label_carries_an_id() -> None:
     assert "4711" not in scene.page()
 
 
+def test_results_of_handlers_are_not_kept() -> None:
+    class Result:
+        """Something large."""
+
+    scene, result = Scene("worker", STARTED), Result()
+    gone = weakref.ref(result)
+    scene.emit(started(), finished(Done(result)))
+    del result
+    assert gone() is None
+    assert scene.value("jobs_total", outcome="done", **EMAIL) == 1
+
+
+def test_what_nobody_listens_to_need_not_be_made() -> None:
+    events = Events()
+    assert not events.wants(JobStarted)
+    told: list[Event] = []
+    events.subscribe(told.append, JobFinished, StoreLost)
+    events.emit(started())
+    events.emit(finished(Done()))
+    assert (events.wants(JobStarted), events.wants(StoreLost)) == (False, True)
+    assert [type(event) for event in told] == [JobFinished]
+    events.subscribe(told.append)
+    assert events.wants(JobStarted)
+    events.emit(started())
+    assert len(told) == 2
+
+
 def test_several_publishers_share_one_registry_through_one_subscriber() -> None:
     registry, one, two = CollectorRegistry(), Events(), Events()
     counting = metrics.subscribe(one, registry)
-    two.subscribe(counting)
+    counting.watch(two)
     for events in (one, two):
         events.emit(Published("email.send", "confirmed", 0.1))
     found = registry.get_sample_value("penstock_published_total", {"kind": "email.send", "result": "confirmed"})

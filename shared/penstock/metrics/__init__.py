@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any  # events of any type
 
 from penstock import __version__
 from penstock.errors import ConfigError
-from penstock.events import Event, Events
+from penstock.events import AcksSent, Event, Events, JobFinished, JobStarted, Published
 from penstock.metrics.group import Group, Handle, Words
 from penstock.metrics.jobs import Jobs
 from penstock.metrics.links import Connections, Consumers
 from penstock.metrics.meters import About, Family, Histogram, Kind, Number, gauge
 from penstock.metrics.publishes import Outboxes, Publishes
 from penstock.metrics.stores import StoreUse
+from penstock.outcome import Done
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -32,6 +33,10 @@ ROLES: Mapping[str, Sequence[Callable[[Words], Group]]] = {
     "publisher": (Publishes, Connections),
 }
 
+#: Events noted and not counted yet, at most, but for the starts of jobs that run.
+_MOST_NOTED = 256
+_DONE = Done()
+
 _Row = tuple[tuple[str, ...], float | Histogram]
 
 
@@ -39,12 +44,15 @@ class Metrics:
     """Counts the events of any number of ``Events`` and shows the counts to a registry.
 
     What it costs is bounded, in time and in memory, whatever comes from outside: a label takes the kinds that have
-    handlers and a few dozen others, then says ``other``. Any thread may call it.
+    handlers and a few dozen others, then says ``other``. The events that there are most of are only noted, and counted
+    many at a time, which costs a fraction. Any thread may call it.
     """
 
     def __init__(self, role: str = "publisher") -> None:
         """*role*: ``worker``, ``relay`` or ``publisher``, which says what is shown."""
         self._role = role
+        #: Noted and not counted yet. Appending is atomic; counting is done under the lock.
+        self._noted: list[Event] = []
         self._begin()
         os.register_at_fork(after_in_child=_beginning_anew(self))
 
@@ -54,6 +62,15 @@ class Metrics:
         self._families: list[Family[Any]] = [family for group in groups for family in group.families]
         self._handles = _merged(group.handles for group in groups)
         self._lock = threading.Lock()
+        self._noted.clear()
+
+    def watch(self, events: Events) -> None:
+        """Count *events* from now on."""
+        # A start is followed by its finish, which sees to it that what is noted does not grow.
+        often: dict[type[Any], Callable[[Any], None]] = {JobStarted: self._noted.append, JobFinished: self._finished}
+        often |= {Published: self._note, AcksSent: self._note}
+        for kind in self._handles:
+            events.subscribe(often.get(kind, self), kind)
 
     def __call__(self, event: Event) -> None:
         """Count *event*."""
@@ -62,9 +79,31 @@ class Metrics:
             with self._lock:
                 handle(event)
 
+    def _finished(self, event: JobFinished) -> None:
+        outcome = event.outcome
+        if type(outcome) is Done and outcome.result is not None:  # which may be large, and is not ours to keep
+            event = JobFinished(event.id, event.kind, event.queue, event.attempt, _DONE, event.run, event.age)
+        self._note(event)
+
+    def _note(self, event: Event) -> None:
+        noted = self._noted
+        noted.append(event)
+        if len(noted) >= _MOST_NOTED:
+            with self._lock:
+                self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Count what was noted. Only with the lock."""
+        batch = self._noted[:]
+        del self._noted[: len(batch)]
+        handles = self._handles
+        for event in batch:
+            handles[type(event)](event)
+
     def collect(self) -> Iterator[Metric]:
         """What a registry asks for at each scrape. Counting waits only while the numbers are copied."""
         with self._lock:
+            self._catch_up()
             taken = [(family.about, [_row(*series) for series in family.series()]) for family in self._families]
         for about, rows in taken:
             yield _shown(about, rows)
@@ -78,8 +117,8 @@ class Metrics:
 def subscribe(events: Events, registry: CollectorRegistry | None = None, *, role: str = "publisher") -> Metrics:
     """Count *events* from now on and show the counts in *registry* (None: prometheus-client's own).
 
-    Let several publishers share one ``Events``, or subscribe the returned value to the others: a registry takes
-    each metric once and raises ``ValueError`` for a second. Raises ``ConfigError`` without prometheus-client.
+    Let several publishers share one ``Events``, or let the returned value ``watch`` the others: a registry takes each
+    metric once and raises ``ValueError`` for a second. Raises ``ConfigError`` without prometheus-client.
     """
     try:
         from prometheus_client import REGISTRY
@@ -87,7 +126,7 @@ def subscribe(events: Events, registry: CollectorRegistry | None = None, *, role
         raise ConfigError("metrics need prometheus-client: pip install prometheus-client") from None
     metrics = Metrics(role)
     (REGISTRY if registry is None else registry).register(metrics)
-    events.subscribe(metrics)
+    metrics.watch(events)
     return metrics
 
 

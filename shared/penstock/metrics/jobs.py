@@ -8,7 +8,7 @@ from typing import Any  # events of any type
 
 from penstock.events import JobFinished, JobStarted, WorkerStarted
 from penstock.metrics.group import RUNS, WAITS, Handle, Words
-from penstock.metrics.meters import Number, counter, gauge, histogram
+from penstock.metrics.meters import FULL, Number, counter, gauge, histogram
 from penstock.outcome import WORDS, Dead, DeadReason, Done, Outcome, Retried
 
 _ATTEMPTS = (1, 2, 3, 5, 8, 13, 21)
@@ -20,17 +20,8 @@ class _Tally:
     """The series of one kind in one queue, found once: a job costs a few additions."""
 
     __slots__ = (
-        "age",
-        "attempts",
-        "ended_on",
-        "failed",
-        "labels",
-        "last_done",
-        "outcomes",
-        "put_off",
-        "run",
-        "running",
-        "wait",
+        *("age", "ages", "attempts", "ended_on", "failed", "labels", "last_attempts", "last_done", "outcomes"),
+        *("put_off", "run", "running", "runs", "wait", "waits"),
     )
 
     def __init__(self, jobs: Jobs, kind: str, queue: str) -> None:
@@ -44,8 +35,16 @@ class _Tally:
         self.wait = jobs.wait.child(kind, queue)
         self.age = jobs.age.child(kind, queue)
         self.ended_on = jobs.ended_on.child(kind, queue)
+        #: What most jobs add to, without a call.
+        self.runs, self.waits, self.ages = self.run.fresh, self.wait.fresh, self.age.fresh
+        self.last_attempts = self.ended_on.fresh
         #: Absent until there was one: 1970 would look like a very long silence.
         self.last_done: Number | None = None
+
+    def fold(self) -> None:
+        """Count what is fresh: a job's start and its end add one observation each, so none is far ahead of the runs."""
+        for series in (self.run, self.wait, self.age, self.ended_on):
+            series.fold()
 
 
 class Jobs:
@@ -92,7 +91,7 @@ class Jobs:
         tally = self._tallies.get((event.kind, event.queue)) or self._tally(event.kind, event.queue)
         tally.running.value += 1
         if event.wait is not None and event.attempt == 1:
-            tally.wait.observe(event.wait)
+            tally.waits.append(event.wait)
 
     def _finished(self, event: JobFinished) -> None:
         tally = self._tallies.get((event.kind, event.queue)) or self._tally(event.kind, event.queue)
@@ -100,23 +99,32 @@ class Jobs:
         tally.outcomes[type(outcome)].value += 1
         if event.run:
             tally.running.value -= 1
-            tally.run.observe(event.run)
-            if type(outcome) is Done:
-                tally.attempts.value += 1
-                last = tally.last_done
-                if last is None:
-                    last = tally.last_done = self._last_done.child(*tally.labels)
-                last.value = time.time()
-            else:
+            tally.runs.append(event.run)
+            if len(tally.runs) >= FULL:
+                tally.fold()
+            if type(outcome) is not Done:
                 self._not_done(tally, event, outcome)
-        if type(outcome) is Done or type(outcome) is Dead:
-            tally.ended_on.observe(event.attempt)
+                return
+            tally.attempts.value += 1
+            last = tally.last_done
+            if last is None:
+                last = tally.last_done = self._last_done.child(*tally.labels)
+            last.value = time.time()
+            tally.last_attempts.append(event.attempt)
             if event.age is not None:
-                tally.age.observe(event.age)
-            if type(outcome) is Dead:
-                self._dead.child(self._words.queues.word(event.queue), str(outcome.reason)).value += 1
+                tally.ages.append(event.age)
+        elif type(outcome) is Dead:
+            self._died(tally, event, outcome)
+
+    def _died(self, tally: _Tally, event: JobFinished, outcome: Dead) -> None:
+        self._dead.child(self._words.queues.word(event.queue), str(outcome.reason)).value += 1
+        tally.ended_on.observe(event.attempt)
+        if event.age is not None:
+            tally.age.observe(event.age)
 
     def _not_done(self, tally: _Tally, event: JobFinished, outcome: Outcome) -> None:
+        if isinstance(outcome, Dead):
+            self._died(tally, event, outcome)
         if isinstance(outcome, Retried | Dead):
             tally.failed.value += 1
             words = self._words
