@@ -44,6 +44,7 @@ from penstock.outcome import (
     Outcome,
     Released,
     Retried,
+    Skipped,
     Snoozed,
 )
 from penstock.retry import RetryPolicy
@@ -112,6 +113,7 @@ __all__ = [
     "RetryPolicy",
     "SchemaError",
     "Signal",
+    "Skipped",
     "Snooze",
     "Snoozed",
     "StoreUnavailable",

@@ -20,7 +20,9 @@ from penstock.errors import ConfigError, PenstockError, StoreUnavailable
 from penstock.events import ConnectFailed, Events, StoreAnswered, StoreAsked, StoreLost, StoreOpened
 from penstock.failpoints import reach
 from penstock.job import Job
-from penstock.outcome import Dead, DeadReason, Duplicate, Failure, Outcome, Snoozed
+from penstock.lanes import Lanes
+from penstock.outcome import Dead, DeadReason, Duplicate, Failure, Outcome, Skipped, Snoozed
+from penstock.overlaps import tick_of
 from penstock.storing import EffectStore, Store
 
 T = TypeVar("T")
@@ -79,6 +81,7 @@ class Claiming:
         self._since: dict[int, float] = {}  # token → loop time its lease began
         self._claims: Batcher[Claim, Answer] = Batcher(lambda claims: self._timed("claim", store.claim(claims)))
         self._marks: Batcher[Mark, bool] = Batcher(lambda marks: self._timed("mark", store.mark(marks)))
+        self._lanes = Lanes(lambda entry: self._asked(self._timed("enter", store.enter(entry))), terms.lease)
 
     @contextlib.asynccontextmanager
     async def opened(self, connect_timeout: timedelta) -> AsyncIterator[None]:
@@ -99,7 +102,10 @@ class Claiming:
             await self._store.close()
 
     async def claim(self, job: Job[Any], body: bytes) -> Outcome | Claim:
-        """The claim to run *job* by, or what becomes of its delivery without a run. Never raises."""
+        """The claim to run *job* by, or what becomes of its delivery without a run. Never raises.
+
+        *job* has passed ``overlaps.check``, should it be a schedule's tick.
+        """
         if self.away.is_set():
             return Snoozed(_AWAY, f"{self._store.shown} is away")
         args_hash = hash_of(body) if job.copy == 0 else None
@@ -107,10 +113,16 @@ class Claiming:
         reach("before-claim")
         try:
             answer = await self._asked(self._claims.ask(claim.key, claim))
+            now = time.time_ns() // 1_000_000
+            if answer.verdict is not Verdict.FRESH:
+                return refusal(answer, job, now)
+            if (tick := tick_of(job.headers)) is not None:
+                reach("before-enter")
+                refused = await self._lanes.enter(claim, tick, _wait_of(job, now))
+                if refused is not None:
+                    return refused
         except StoreUnavailable as error:
             return Snoozed(_AWAY, str(error))
-        if answer.verdict is not Verdict.FRESH:
-            return refusal(answer, job, time.time_ns() // 1_000_000)
         self.hold(claim)
         reach("claimed")
         return claim
@@ -120,8 +132,16 @@ class Claiming:
         self._held[claim.job_id, claim.copy] = claim
         self._since[claim.token] = time.monotonic()
 
+    async def stay(self, claim: Claim, away: timedelta) -> None:
+        """The run of *claim*, which is still held, did not end its job, which comes back after *away*: if it is a tick,
+        others of its schedule go on waiting for it. Untold, it has a few leases to come back. Never raises."""
+        if not self.away.is_set():
+            with contextlib.suppress(StoreUnavailable):
+                await self._lanes.stay(claim, away)
+
     def let_go(self, claim: Claim) -> None:
         """*claim* needs no further renewal. Idempotent."""
+        self._lanes.leave(claim)
         self._since.pop(claim.token, None)
         identity = claim.job_id, claim.copy
         if self._held.get(identity) is claim:
@@ -286,16 +306,23 @@ def refusal(answer: Answer, job: Job[Any], now_ms: int) -> Outcome:
     match answer.verdict:
         case Verdict.DONE:
             return Duplicate("done")
+        case Verdict.SKIPPED:
+            return Skipped("skipped before")
         case Verdict.RUNNING:
-            age = timedelta(milliseconds=max(0, now_ms - (job.published or now_ms)))
             left = timedelta(milliseconds=max(0, answer.until - now_ms))
-            wait = max(min(left, age, _LONGEST_WAIT), _SHORTEST_WAIT)
+            wait = max(min(left, _wait_of(job, now_ms)), _SHORTEST_WAIT)
             return Snoozed(wait, "another run of it has not ended", same_copy=True)
         case Verdict.CONFLICT:
             text = f"job {job.id} was published before with other arguments: an id names one job, give this one its own"
             return Dead(DeadReason.CONFLICT, Failure("penstock.Conflict", text))
         case _:
             return Duplicate(f"superseded ({answer.verdict})")
+
+
+def _wait_of(job: Job[Any], now_ms: int) -> timedelta:
+    """How long *job* waits for somebody else's end before it looks again: what began just now mostly ends soon."""
+    age = timedelta(milliseconds=max(0, now_ms - (job.published or now_ms)))
+    return max(min(age, _LONGEST_WAIT), _SHORTEST_WAIT)
 
 
 def failed(error: Fenced | StoreUnavailable) -> Snoozed:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, Protocol  # handlers of many argument types pass through here
 
 from penstock import headers as h
+from penstock import overlaps
 from penstock.claiming import Claiming, Fenced, failed
 from penstock.claims import Claim
 from penstock.clock import Clock, new_job_id
@@ -96,6 +97,8 @@ class Execution:
                 return waiting
             self._check(message, kind)
             handler = self._handlers.for_kind(kind)
+            if h.OVERLAP in message.headers:
+                overlaps.check(message.headers, kind, remembered=handler.once is not None)
             return _job(delivery, kind, handler.kind.decode(message.body)), handler
         except UnknownKind as error:
             return self._unknown(message, error, now)
@@ -103,6 +106,8 @@ class Execution:
             return Dead(DeadReason.UNBOUND_KIND, Failure.of(error))
         except TooLarge as error:
             return Dead(DeadReason.TOO_LARGE, Failure.of(error))
+        except overlaps.OverlapRefused as error:
+            return Dead(DeadReason.OVERLAP, Failure.of(error))
         except MessageError as error:
             return Dead(DeadReason.of(error), Failure.of(error))
         except Exception as error:  # noqa: BLE001 - validators of a kind are foreign code and may raise anything
@@ -167,6 +172,8 @@ class Execution:
     async def _with_claim(self, outcome: Outcome, claim: Claim) -> Outcome:
         """*outcome* with what its settlement tells the store, or nothing, when all was told already."""
         assert self._claiming is not None
+        if isinstance(outcome, Retried | Snoozed):
+            await self._claiming.stay(claim, outcome.delay)
         self._claiming.let_go(claim)
         match outcome:
             case Retried() | Dead() | Snoozed(same_copy=False):

@@ -14,6 +14,7 @@ VARIABLE = "PENSTOCK_FAILPOINTS"
 #: Every place there is, in the order a job meets them.
 PLACES = (
     "before-claim",
+    "before-enter",
     "claimed",
     "handled",
     "before-commit",

@@ -41,6 +41,7 @@ class DeadReason(StrEnum):
     TOO_OLD = "too-old"
     CRASHED = "crashed"
     CONFLICT = "conflict"
+    OVERLAP = "overlap"
     #: Written by the broker, not by a worker: the queue's delivery limit was passed.
     DELIVERY_LIMIT = "delivery-limit"
 
@@ -125,11 +126,18 @@ class Duplicate:
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """Never run: a schedule's tick that came while another one had not ended (*why*). Acked and counted."""
+
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
     """Given back to the queue unfinished (shutdown)."""
 
 
-Outcome = Done | Retried | Snoozed | Dead | Expired | Cancelled | Duplicate | Released
+Outcome = Done | Retried | Snoozed | Dead | Expired | Cancelled | Duplicate | Skipped | Released
 
 #: Each outcome in one word, for logs and metrics.
 WORDS: Mapping[type[Outcome], str] = {
@@ -140,6 +148,7 @@ WORDS: Mapping[type[Outcome], str] = {
     Expired: "expired",
     Cancelled: "cancelled",
     Duplicate: "duplicate",
+    Skipped: "skipped",
     Released: "released",
 }
 

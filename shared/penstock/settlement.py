@@ -15,7 +15,7 @@ from penstock.errors import BrokerError, PenstockError, TooLarge, Unencodable
 from penstock.events import Events, SettleFailed
 from penstock.failpoints import reach
 from penstock.message import Delivery
-from penstock.outcome import Cancelled, Dead, Done, Duplicate, Expired, Outcome, Released, Retried, Snoozed
+from penstock.outcome import Cancelled, Dead, Done, Duplicate, Expired, Outcome, Released, Retried, Skipped, Snoozed
 from penstock.ports import Subscription
 from penstock.sending import Sender
 
@@ -39,7 +39,7 @@ class Settlement:
     def settle_now(self, subscription: Subscription, delivery: Delivery, outcome: Outcome) -> bool:
         """Settle what needs no copy, without waiting, and say whether that was possible."""
         match outcome:
-            case Done() | Expired() | Cancelled() | Duplicate():
+            case Done() | Expired() | Cancelled() | Duplicate() | Skipped():
                 subscription.ack(delivery)
             case Released():
                 subscription.release(delivery)
@@ -54,7 +54,7 @@ class Settlement:
         """
         now = self._clock.now_ms()
         match outcome:
-            case Done() | Expired() | Cancelled() | Duplicate() | Released():
+            case Done() | Expired() | Cancelled() | Duplicate() | Skipped() | Released():
                 return self.settle_now(subscription, delivery, outcome)
             case Retried(delay=delay, failure=failure):
                 copy = copies.retry(delivery, delay, failure, now, self._worker)

@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, rule, run_state_machine_as_test
 
 from penstock.claims import Answer, Claim, Mark, Record, State, Verdict, decide, new_token
+from penstock.overlaps import Admission, Entry, Lane, Standing
+from penstock.overlaps import decide as decide_entry
+from penstock.schedules.model import Overlap
 from penstock.storing import Store
 from penstock.testing.clock import ManualClock
 from tests.conformance.store_subjects import StoreSubject
@@ -26,9 +29,13 @@ JOBS = st.sampled_from(["a", "b", "c"])
 COPIES = st.integers(0, 2)
 LEASES = st.sampled_from([1, 1_000, 60_000])
 HASHES = st.sampled_from([None, "hash of these", "hash of those"])
-ENDS = st.sampled_from([State.DONE, State.MOVED, State.DEAD])
+ENDS = st.sampled_from([State.DONE, State.MOVED, State.DEAD, State.SKIPPED])
 RESULTS = st.sampled_from([None, b"1", b'{"sum":"\xc3\xa9"}'])
 STEPS = st.sampled_from([1, 999, 1_000, 59_000, 60_000])
+
+SCHEDULES = st.sampled_from(["digest", "cleanup"])
+OVERLAPS = st.sampled_from([Overlap.SKIP, Overlap.BUFFER_ONE])
+SPANS = st.sampled_from([0, 1_000, 60_000, 600_000])
 
 WISHES = st.builds(Claim, CONSUMERS, JOBS, COPIES, st.builds(new_token), LEASES, HASHES)
 BATCHES = st.lists(WISHES, min_size=1, max_size=4, unique_by=lambda claim: claim.key)
@@ -39,6 +46,7 @@ class Model:
 
     def __init__(self) -> None:
         self.records: dict[Key, Record] = {}
+        self.lanes: dict[Key, Lane] = {}
 
     def claim(self, claim: Claim, now: int) -> Answer:
         """See ``Store.claim``."""
@@ -69,6 +77,24 @@ class Model:
             return False
         self.records[claim.key] = replace(record, until=until)
         return True
+
+    def enter(self, entry: Entry, now: int) -> Admission:
+        """See ``Store.enter``."""
+        claim, place = entry.claim, (entry.claim.consumer, entry.schedule)
+        records = {job: record for (consumer, job), record in self.records.items() if consumer == claim.consumer}
+        standings = {job: Standing(record.state, record.token, record.until) for job, record in records.items()}
+        decision = decide_entry(self.lanes.get(place, Lane()), standings, entry, now)
+        self.lanes[place] = decision.lane
+        if decision.fenced is not None:
+            self._change((claim.consumer, decision.fenced), token=claim.token, until=0)
+        if decision.admission is Admission.WAIT:
+            self._change(claim.key, until=0)
+        if decision.admission is Admission.SKIP:
+            self._change(claim.key, state=State.SKIPPED)
+        return decision.admission
+
+    def _change(self, key: Key, **changes: Any) -> None:
+        self.records[key] = replace(self.records[key], **changes)
 
     def expire(self, before: int, now: int) -> int:
         """See ``Store.expire``."""
@@ -101,6 +127,7 @@ class StoreMachine(RuleBasedStateMachine):
         self._store = store
         self._clock = clock
         self._model = Model()
+        self._suffix = new_token()
 
     @initialize()
     def forget_everything(self) -> None:
@@ -140,11 +167,19 @@ class StoreMachine(RuleBasedStateMachine):
         self._model.lease(claim, self._now)
         self._compare()
 
+    @rule(claim=made, schedule=SCHEDULES, overlap=OVERLAPS, patience=SPANS, wait=SPANS)
+    def enter(self, claim: Claim, schedule: str, overlap: Overlap, patience: int, wait: int) -> None:
+        """Enter a lane, whether or not the claim still holds its record."""
+        entry = Entry(claim, f"{schedule} {self._suffix}", overlap, patience, wait)
+        assert self._run(self._store.enter(entry)) is self._model.enter(entry, self._now)
+        self._compare()
+
     @rule(ago=STEPS)
     def expire(self, ago: int) -> None:
         """Forget what is old."""
         before = self._now - ago
         assert self._run(self._store.expire(before, 1_000)) == self._model.expire(before, self._now)
+        self._suffix = new_token()  # which lanes go with it is the store's own affair: there are new ones from now on
         self._compare()
 
     @rule(job_id=JOBS)

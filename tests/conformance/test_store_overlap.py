@@ -167,6 +167,18 @@ async def test_a_run_that_broke_off_is_expected_back_and_goes_on(store: Store, c
     assert await store.enter(entry_of(again)) is RUN
 
 
+async def test_a_run_that_was_given_back_is_expected_from_then_on(store: Store, clock: ManualClock) -> None:
+    claim = await running(store)
+    for _ in range(20):
+        await clock.advance(MINUTE / 2)
+        await store.renew([claim])
+    await store.release([claim])
+    await clock.advance(timedelta(milliseconds=PATIENCE - 1))
+    assert await answer_of(store, "second") is SKIP
+    await clock.advance(timedelta(milliseconds=1))
+    assert await answer_of(store, "third") is RUN
+
+
 async def test_a_run_that_is_renewed_keeps_its_place(store: Store, clock: ManualClock) -> None:
     claim = await running(store)
     for _ in range(20):

@@ -23,6 +23,7 @@ from penstock.outcome import (
     Outcome,
     Released,
     Retried,
+    Skipped,
     Snoozed,
 )
 from penstock.runners import wire
@@ -95,6 +96,7 @@ def test_any_delivery_arrives_as_it_was(delivery: Delivery, memory: int | None, 
         Snoozed(timedelta(hours=8), "closed"),
         Snoozed(timedelta(seconds=1), "a twin runs", same_copy=True),
         Duplicate("done"),
+        Skipped("another tick of schedule digest has not ended"),
         *(Dead(reason, FAILURE) for reason in DeadReason),
         Expired(),
         Cancelled(),

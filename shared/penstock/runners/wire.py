@@ -27,6 +27,7 @@ from penstock.outcome import (
     Outcome,
     Released,
     Retried,
+    Skipped,
     Snoozed,
 )
 
@@ -71,8 +72,8 @@ def pack_outcome(outcome: Outcome) -> dict[str, Any]:
             return {"as": "snoozed", "delay": delay.total_seconds(), "note": note, "same_copy": same_copy}
         case Dead(reason=reason, failure=failure):
             return {"as": "dead", "reason": str(reason), "failure": asdict(failure)}
-        case Duplicate(why=why):
-            return {"as": "duplicate", "why": why}
+        case Duplicate(why=why) | Skipped(why=why):
+            return {"as": type(outcome).__name__.lower(), "why": why}
         case Expired() | Cancelled() | Released():
             return {"as": type(outcome).__name__.lower()}
         case _:
@@ -96,6 +97,8 @@ def unpack_outcome(values: dict[str, Any]) -> Outcome:
             return Cancelled()
         case "duplicate":
             return Duplicate(values["why"])
+        case "skipped":
+            return Skipped(values["why"])
         case _:
             return Released()
 

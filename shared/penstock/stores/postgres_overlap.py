@@ -27,7 +27,7 @@ _FENCE = """UPDATE penstock_records SET until = 0, token = %(token)s
 #: A row that is locked is being entered this very moment: passed over.
 EXPIRE = """WITH old AS (
         SELECT consumer, schedule FROM penstock_overlap AS lane
-        WHERE until < %(before)s AND NOT EXISTS (SELECT 1 FROM penstock_records AS r
+        WHERE until < %(before)s AND waits_until < %(before)s AND NOT EXISTS (SELECT 1 FROM penstock_records AS r
             WHERE r.consumer = lane.consumer AND r.job_id = lane.holder)
         LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
     DELETE FROM penstock_overlap AS lane USING old

@@ -190,11 +190,12 @@ return answers
 """
 
 _RELEASE = """
+local now = clock(ARGV[1])
 for i = FIRST, #KEYS do
-  local at = 1 + (i - FIRST) * 2
+  local at = 2 + (i - FIRST) * 2
   local record = held(KEYS[i], ARGV[at], ARGV[at + 1])
   if record then
-    record.lease_end = 0
+    record.lease_end = now
     write(KEYS[i], ARGV[at], record)
   end
 end

@@ -95,7 +95,7 @@ class RedisStore:
 
     async def release(self, claims: Sequence[Claim]) -> None:
         """See ``Store.release``."""
-        values: list[str | int] = []
+        values: list[str | int] = [self._now()]
         for claim in claims:
             values += (claim.consumer, claim.token)
         await self._run(scripts.RELEASE, [claim.job_id for claim in claims], values)

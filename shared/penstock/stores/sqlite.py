@@ -94,7 +94,8 @@ class SqliteStore:
 
     async def release(self, claims: Sequence[Claim]) -> None:
         """See ``Store.release``."""
-        await self._write(lambda connection: [_lease(connection, claim, 0) for claim in claims])
+        now = self._clock.now_ms()
+        await self._write(lambda connection: [_lease(connection, claim, now) for claim in claims])
 
     async def enter(self, entry: Entry) -> Admission:
         """See ``Store.enter``."""

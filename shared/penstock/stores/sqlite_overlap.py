@@ -16,8 +16,8 @@ _SKIP = "UPDATE penstock_records SET state = 'skipped' WHERE consumer = ? AND jo
 _LET_GO = "UPDATE penstock_records SET until = 0 WHERE consumer = ? AND job_id = ?"
 _FENCE = "UPDATE penstock_records SET until = 0, token = ? WHERE consumer = ? AND job_id = ?"
 _EXPIRE = """DELETE FROM penstock_overlap WHERE (consumer, schedule) IN (SELECT consumer, schedule
-    FROM penstock_overlap AS lane WHERE until < ? AND NOT EXISTS (SELECT 1 FROM penstock_records AS record
-        WHERE record.consumer = lane.consumer AND record.job_id = lane.holder) LIMIT ?)"""
+    FROM penstock_overlap AS lane WHERE until < ? AND waits_until < ? AND NOT EXISTS (SELECT 1
+        FROM penstock_records AS r WHERE r.consumer = lane.consumer AND r.job_id = lane.holder) LIMIT ?)"""
 
 
 def enter(connection: sqlite3.Connection, entry: Entry, now: int) -> Admission:
@@ -34,7 +34,7 @@ def enter(connection: sqlite3.Connection, entry: Entry, now: int) -> Admission:
 
 def expire(connection: sqlite3.Connection, before: int, limit: int) -> None:
     """Forget up to *limit* lanes; see ``Store.expire``."""
-    connection.execute(_EXPIRE, (before, limit))
+    connection.execute(_EXPIRE, (before, before, limit))
 
 
 def _keep(connection: sqlite3.Connection, entry: Entry, decision: Decision) -> None:

@@ -16,7 +16,7 @@ from penstock.events import ConsumingStarted, Event, JobFinished
 from penstock.handlers import Handlers
 from penstock.job import JobKind, Receipt
 from penstock.message import Message
-from penstock.outcome import Dead, Done, Duplicate, Expired, Outcome, Retried, Snoozed
+from penstock.outcome import Dead, Done, Duplicate, Expired, Outcome, Retried, Skipped, Snoozed
 from penstock.publisher import AsyncPublisher
 from penstock.stores.sqlite import SqliteStore
 from penstock.storing import Store
@@ -141,6 +141,11 @@ class WorkerTest:
     def duplicates(self) -> Sequence[JobFinished]:
         """The deliveries whose job the store knew already."""
         return self._ended_as(Duplicate)
+
+    @property
+    def skipped(self) -> Sequence[JobFinished]:
+        """The ticks that were not run because another one of their schedule had not ended."""
+        return self._ended_as(Skipped)
 
     @property
     def expired(self) -> Sequence[JobFinished]:
