@@ -5,26 +5,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable
+from typing import Protocol
 
 from penstock.errors import BrokerError, ConnectionLost, Unconfirmed
 from penstock.message import Message
 from penstock.ports import Link, Outlet
-from penstock.reconnecting import Reconnecting
 
 #: The share of the remaining time one try may take before its outcome counts as unknown and the message is sent again.
 _SHARE = 0.5
 _LONGEST_TRY = 5.0
 
 
+class Links(Protocol):
+    """Where a sender's connections come from: ``Reconnecting``, or the only one there will be."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether there will be no link any more."""
+        ...
+
+    async def link(self) -> Link:
+        """The live link, opened when there is none. Raises ``BrokerError``."""
+        ...
+
+
 class Sender:
-    """Sends messages over the current outlet of a ``Reconnecting`` link. One event loop; its tasks may share it.
+    """Sends messages over the current outlet of the current link. One event loop; its tasks may share it.
 
     A message whose outcome is unknown (no answer, channel or connection lost) is sent again on a new channel. While the
     broker blocks the connection nothing is written at all, for every rewrite would arrive once the alarm is over. The
     copies carry the same job id: at worst a duplicate, never a loss.
     """
 
-    def __init__(self, links: Reconnecting) -> None:
+    def __init__(self, links: Links) -> None:
         self._links = links
         self._outlet: Outlet | None = None
         self._link: Link | None = None

@@ -57,7 +57,9 @@ def may_publish(user: Access, exchange: str, key: str) -> bool:
         ("mailer", "jobs.delay", queue_key(7, "jobs.email")),
         ("mailer", "jobs.dead", "jobs.email"),
         ("clock", "jobs", "report.daily"),
-        ("clock", "jobs.scheduler", "jobs.scheduler"),
+        ("clock", "jobs.scheduler", "state"),
+        ("clock", "jobs.scheduler", "claim"),
+        ("hand", "jobs.scheduler", "command"),
         ("hand", "jobs.delay", queue_key(0, "jobs.email")),
         ("hand", "jobs.delay", kind_key(0, "report.daily")),
     ],
@@ -84,6 +86,9 @@ def test_a_user_may_publish_what_its_work_needs(user: str, exchange: str, key: s
         ("mailer", "jobs.dead", "jobs.reports"),
         ("hand", "jobs.delay", queue_key(1, "jobs.email")),
         ("hand", "jobs", "email.send"),
+        ("hand", "jobs.scheduler", "state"),
+        ("clock", "jobs.scheduler", "command"),
+        ("orders", "jobs.scheduler", "command"),
         ("eye", "jobs", "email.send"),
     ],
 )
@@ -98,11 +103,12 @@ def test_a_user_may_publish_nothing_else(user: str, exchange: str, key: str) -> 
         ("mailer", {"jobs.email"}),
         ("clock", {"jobs.scheduler"}),
         ("eye", set()),
-        ("hand", {"jobs.email.dead", "jobs.reports.dead", "jobs.unrouted"}),
+        ("hand", {"jobs.email.dead", "jobs.reports.dead", "jobs.unrouted", "jobs.scheduler.view"}),
     ],
 )
 def test_a_user_may_consume_its_own_queues_only(user: str, reads: set[str]) -> None:
-    names = ["jobs.email", "jobs.reports", "jobs.email.dead", "jobs.reports.dead", "jobs.unrouted", "jobs.scheduler"]
+    names = ["jobs.email", "jobs.reports", "jobs.email.dead", "jobs.reports.dead", "jobs.unrouted"]
+    names += ["jobs.scheduler", "jobs.scheduler.view"]
     assert {name for name in (*names, "jobs.delay.00-1s", "jobsxemail") if re.search(MAY[user].read, name)} == reads
 
 

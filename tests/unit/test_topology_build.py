@@ -35,7 +35,7 @@ def queue(name: str, topology: Topology = TOPOLOGY) -> Queue:
 def test_every_queue_is_a_quorum_queue_that_refuses_rather_than_drops_and_has_an_explicit_delivery_limit() -> None:
     for each in TOPOLOGY.queues:
         assert each.arguments["x-queue-type"] == "quorum"
-        assert each.arguments["x-overflow"] == "reject-publish"
+        assert each.arguments["x-overflow"] == "reject-publish" or each.name == "jobs.scheduler.view"
         assert each.arguments["x-delivery-limit"] in ((20, 50) if each.name in WORK else (1_000_000,))
 
 
@@ -63,7 +63,13 @@ def test_a_work_queue_has_no_length_limit_and_its_own_dead_letter_queue() -> Non
 
 def test_only_one_scheduler_is_active_at_a_time() -> None:
     assert queue("jobs.scheduler").arguments["x-single-active-consumer"] is True
-    assert ROUTER.queues(SCHEDULER, "jobs.scheduler") == ("jobs.scheduler",)
+    assert ROUTER.queues(SCHEDULER, "knock") == ("jobs.scheduler",)
+
+
+def test_the_newest_state_of_the_schedulers_lies_where_it_can_be_looked_at() -> None:
+    assert set(ROUTER.queues(SCHEDULER, "state")) == {"jobs.scheduler", "jobs.scheduler.view"}
+    arguments = queue("jobs.scheduler.view").arguments
+    assert (arguments["x-max-length"], arguments["x-overflow"]) == (1, "drop-head")
 
 
 def test_what_is_published_to_returns_the_unroutable_and_what_dead_letters_reach_keeps_it() -> None:

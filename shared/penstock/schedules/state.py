@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any  # JSON of anybody
 
 import orjson
 
 from penstock.message import Message
+from penstock.topology.names import COMMAND_KEY
 
 #: A state above this (bytes of JSON) is not written: it is held in memory by the broker and rewritten at every tick.
 MAX_STATE = 256 * 1024
-
-#: The routing keys on the exchange ``jobs.scheduler``, and the AMQP type of what goes by them.
-STATE, KNOCK, CLAIM, COMMAND = "state", "knock", "claim", "command"
 
 _VERSION = 1
 
@@ -32,8 +30,8 @@ class Pause:
 class State:
     """What the schedulers know together. The highest *seq* is the one that counts.
 
-    *through*: the instant (seconds since 1970 UTC) up to which every tick is out. *behind*: schedules that are not so
-    far, because a tick of theirs was refused, and how far they are. *term* counts leaders; *leader* is the last one's
+    *through*: the instant (seconds since 1970 UTC) up to which every tick is out. *owed*: ticks before
+    it that were refused, by schedule, to be tried again. *term* counts leaders; *leader* is the last one's
     name; *written* is when it wrote this (ms UTC).
     """
 
@@ -43,7 +41,7 @@ class State:
     leader: str
     written: int
     paused: Mapping[str, Pause] = field(default_factory=dict)
-    behind: Mapping[str, int] = field(default_factory=dict)
+    owed: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """The state as JSON."""
@@ -62,7 +60,7 @@ class Command:
 
     def message(self) -> Message:
         """The command as the message to publish to ``jobs.scheduler`` by the key ``command``."""
-        return Message(orjson.dumps(self), type=COMMAND)
+        return Message(orjson.dumps(self), type=COMMAND_KEY)
 
 
 def read_state(body: bytes) -> State | None:
@@ -72,7 +70,7 @@ def read_state(body: bytes) -> State | None:
         if not isinstance(value, dict) or value.pop("penstock", None) != _VERSION:
             return None
         paused = {str(name): Pause(int(p["at"]), str(p["by"]), str(p["reason"])) for name, p in value["paused"].items()}
-        behind = {str(name): int(through) for name, through in value["behind"].items()}
+        owed = {str(name): tuple(int(instant) for instant in instants) for name, instants in value["owed"].items()}
         return State(
             seq=int(value["seq"]),
             through=int(value["through"]),
@@ -80,7 +78,7 @@ def read_state(body: bytes) -> State | None:
             leader=str(value["leader"]),
             written=int(value["written"]),
             paused=paused,
-            behind=behind,
+            owed=owed,
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -7,7 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from penstock.delay import LEVELS
-from penstock.topology.names import DEAD, DELAY, JOBS, SCHEDULER, UNROUTED, dead_queue, work_queue
+from penstock.topology.names import (
+    CLAIM_KEY,
+    COMMAND_KEY,
+    DEAD,
+    DELAY,
+    JOBS,
+    KNOCK_KEY,
+    SCHEDULER,
+    SCHEDULER_VIEW,
+    STATE_KEY,
+    UNROUTED,
+    dead_queue,
+    work_queue,
+)
 from penstock.topology.spec import Role, Spec, UserSpec
 
 NOTHING = "^$"
@@ -19,6 +32,12 @@ _NO_DELAY = rf"(0\.){{{LEVELS}}}"
 
 #: A deploy tool sets policies; it creates no users, which takes an administrator.
 _TAGS = {Role.TOPOLOGY: "policymaker", Role.MONITOR: "monitoring", Role.OPERATOR: "management"}
+
+#: What is published to the exchange of the schedulers: they hold their state there, an operator asks for something.
+_SCHEDULING: Mapping[Role | None, Sequence[str]] = {
+    Role.SCHEDULER: (STATE_KEY, KNOCK_KEY, CLAIM_KEY),
+    Role.OPERATOR: (COMMAND_KEY,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +91,7 @@ def _topics(spec: Spec, user: UserSpec) -> Mapping[str, Sequence[str]]:
     if user.role is Role.OPERATOR:
         delays += [f"{_NO_DELAY}q\\.{re.escape(work_queue(queue.name))}" for queue in spec.queues]
         delays += [f"{_NO_DELAY}k\\.{kinds_regex(pattern)}" for pattern in spec.patterns]
-    state = [re.escape(SCHEDULER)] if user.role is Role.SCHEDULER else []
-    topics = {JOBS: kinds, DELAY: delays, DEAD: own, SCHEDULER: state}
+    topics = {JOBS: kinds, DELAY: delays, DEAD: own, SCHEDULER: _SCHEDULING.get(user.role, ())}
     return {exchange: keys for exchange, keys in topics.items() if keys}
 
 
@@ -81,7 +99,7 @@ def _reads(spec: Spec, user: UserSpec) -> Sequence[str]:
     """The queues that *user* consumes."""
     queues = [work_queue(name) for name in user.works]
     if user.role is Role.OPERATOR:
-        queues += [*(dead_queue(queue.name) for queue in spec.queues), UNROUTED]
+        queues += [*(dead_queue(queue.name) for queue in spec.queues), UNROUTED, SCHEDULER_VIEW]
     if user.role is Role.SCHEDULER:
         queues.append(SCHEDULER)
     return queues

@@ -7,7 +7,17 @@ from typing import Any  # queue arguments are AMQP values
 
 from penstock.delay import ANY_DELAY, NO_LIMIT, cascade
 from penstock.topology.model import Binding, Exchange, Queue, Topology
-from penstock.topology.names import DEAD, DELIVER, JOBS, SCHEDULER, UNROUTED, dead_queue, work_queue
+from penstock.topology.names import (
+    DEAD,
+    DELIVER,
+    JOBS,
+    SCHEDULER,
+    SCHEDULER_VIEW,
+    STATE_KEY,
+    UNROUTED,
+    dead_queue,
+    work_queue,
+)
 from penstock.topology.spec import QueueSpec, Spec
 
 #: A full queue refuses instead of dropping; with ``drop-head`` at-least-once dead-lettering would be off as well.
@@ -37,6 +47,7 @@ def _exchanges() -> Iterator[Exchange]:
 def _shared_queues() -> Iterator[Queue]:
     yield _kept(UNROUTED)
     yield _kept(SCHEDULER, {"x-single-active-consumer": True})
+    yield _kept(SCHEDULER_VIEW, {"x-overflow": "drop-head", "x-max-length": 1})
 
 
 def _queues(queue: QueueSpec) -> Iterator[Queue]:
@@ -61,7 +72,8 @@ def _kept(name: str, arguments: dict[str, Any] | None = None) -> Queue:
 
 def _shared_bindings() -> Iterator[Binding]:
     yield Binding(UNROUTED, UNROUTED, "#")
-    yield Binding(SCHEDULER, SCHEDULER, SCHEDULER)
+    yield Binding(SCHEDULER, SCHEDULER, "*")
+    yield Binding(SCHEDULER, SCHEDULER_VIEW, STATE_KEY)
 
 
 def _bindings(spec: Spec, queue: QueueSpec) -> Iterator[Binding]:

@@ -8,9 +8,13 @@ DELIVER = "jobs.deliver"
 DEAD = "jobs.dead"
 UNROUTED = "jobs.unrouted"
 SCHEDULER = "jobs.scheduler"
+#: Holds the schedulers' newest state for whoever wants to look: the one in ``jobs.scheduler`` is in its leader's hands.
+SCHEDULER_VIEW = "jobs.scheduler.view"
+#: The routing keys on the exchange ``jobs.scheduler``.
+STATE_KEY, KNOCK_KEY, CLAIM_KEY, COMMAND_KEY = "state", "knock", "claim", "command"
 
 #: Words a work queue may not be called by (``delay*`` and ``*.dead`` are refused as well).
-RESERVED = frozenset({"deliver", "dead", "unrouted", "scheduler"})
+RESERVED = frozenset({"deliver", "dead", "unrouted", "scheduler", "scheduler.view"})
 
 
 def work_queue(name: str) -> str:

@@ -1,0 +1,42 @@
+"""From a schedule and an instant to the job that is published for it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Any  # a job's arguments are any JSON
+
+import orjson
+
+from penstock import headers as h
+from penstock.job import JobKind, NewJob
+from penstock.schedules.model import Overlap, Schedule, tick_id
+from penstock.schedules.rendering import render
+
+
+def tick(schedule: Schedule, instant: int) -> NewJob[dict[str, Any]]:
+    """The job of *schedule* for *instant*, with the id that every copy of this tick has.
+
+    Not to run after *expires* from the instant, and later by the instant's own share of the jitter.
+    """
+    expires = None if schedule.expires is None else datetime.fromtimestamp(instant, UTC) + schedule.expires
+    return NewJob(
+        JobKind(schedule.kind, dict),
+        render(schedule, instant),
+        id=tick_id(schedule.name, instant),
+        delay=_jitter(schedule, instant) or None,
+        expires=expires,
+    )
+
+
+def tick_headers(schedule: Schedule) -> dict[str, Any]:
+    """What a tick's message says beyond any other job's."""
+    overlap = {} if schedule.overlap is Overlap.ALLOW else {h.OVERLAP: schedule.overlap.value}
+    return {h.SCHEDULE: schedule.name, **overlap}
+
+
+def _jitter(schedule: Schedule, instant: int) -> timedelta:
+    """A share of the schedule's jitter in whole seconds, drawn from name and instant: the same for every copy."""
+    most = round(schedule.jitter.total_seconds())
+    draw = int.from_bytes(blake2b(orjson.dumps([schedule.name, instant]), digest_size=8).digest())
+    return timedelta(seconds=draw % (most + 1))

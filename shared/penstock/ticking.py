@@ -1,0 +1,214 @@
+"""A leader's term: publishes what falls due, then the state that says so, over and over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from penstock.clock import Clock
+from penstock.errors import BrokerError, PenstockError
+from penstock.events import (
+    ClockSetBack,
+    Events,
+    SchedulePaused,
+    ScheduleResumed,
+    SchedulesDue,
+    Ticked,
+    TickRefused,
+    TicksMissed,
+)
+from penstock.failpoints import reach
+from penstock.leading import Leadership
+from penstock.message import MAX_BODY, Delivery
+from penstock.publishing import Outgoing, Packer
+from penstock.schedules.due import Agenda, Due, still_owed
+from penstock.schedules.model import Schedule
+from penstock.schedules.state import Command, Pause, State
+from penstock.schedules.ticks import tick, tick_headers
+
+#: Seconds after which the state is written anew though nothing happened: the broker takes a message back that is held
+#: for longer than its consumer timeout (30 min). And between two looks at clock and file.
+REWRITE = 60.0
+_LOOK_EVERY = 1.0
+
+#: Seconds to the first further try of a refused tick; each is twice as late, up to the longest.
+_SOONEST_AGAIN, _LATEST_AGAIN = 1.0, 30.0
+
+#: A clock this far (seconds) behind the state was set back, and not merely another host's.
+_SET_BACK = 5
+
+
+#: Refused ticks kept of a schedule, the newest.
+MAX_OWED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    schedule: Schedule
+    instant: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """When a schedule whose ticks were refused is tried again (loop time), and after how long."""
+
+    until: float = 0.0
+    seconds: float = 0.0
+
+    def longer(self, now: float) -> _Rest:
+        seconds = min(self.seconds * 2 or _SOONEST_AGAIN, _LATEST_AGAIN)
+        return _Rest(now + seconds, seconds)
+
+
+_RESTED = _Rest()
+
+
+class Ticking:
+    """The term of *leadership* from *state* on, by *schedules*. Used once, on one event loop.
+
+    Ticks go out first, confirmed; then the state, confirmed; then the old state is let go. Whoever leads after a crash
+    in between publishes the same ticks by the same ids. A tick that is refused holds up no other.
+    """
+
+    def __init__(
+        self,
+        leadership: Leadership,
+        state: State,
+        schedules: Sequence[Schedule],
+        clock: Clock,
+        events: Events,
+        *,
+        rewrite: float = REWRITE,
+    ) -> None:
+        self.state = state
+        self._leadership = leadership
+        self._clock = clock
+        self._events = events
+        self._rewrite = rewrite
+        self._packer = Packer(clock, "penstock-scheduler", MAX_BODY, None)
+        self._rests: dict[str, _Rest] = {}
+        self._set_back = False
+        self._schedules: dict[str, Schedule] = {}
+        self._agenda = Agenda((), 0)
+        self._told: int | None = -1
+        self.follow(schedules)
+
+    def follow(self, schedules: Sequence[Schedule]) -> None:
+        """Go by *schedules* from now on: nothing that is out comes again, nothing that is due is left out."""
+        self._schedules = {schedule.name: schedule for schedule in schedules}
+        self._agenda = Agenda(schedules, self.state.through)
+
+    async def once(self) -> None:
+        """Do what is due now, then wait until there may be more: a second at most. Raises ``ConnectionLost``."""
+        now = self._clock.now_ms() // 1000
+        self._look_at_clock(now)
+        commands = self._leadership.commands()
+        retried = self._retried(now)
+        found = self._agenda.take(now)
+        if found or retried or commands or self._clock.now_ms() - self.state.written >= self._rewrite * 1000:
+            await self._move(found, retried, commands, now)
+        if self._agenda.next != self._told:
+            self._told = self._agenda.next
+            self._events.emit(SchedulesDue(self._told))
+        await self._leadership.news(self._pause())
+
+    async def _move(
+        self, found: list[Due], retried: list[Due], commands: list[tuple[Command, Delivery]], now: int
+    ) -> None:
+        """Publish *found* and *retried*, obey *commands*, and write that it was done."""
+        paused = self._obeyed(command for command, _ in commands)
+        live = [due for due in (*retried, *found) if due.schedule.name not in paused]
+        refused = await self._publish([_Tick(due.schedule, instant) for due in live for instant in due.ticks])
+        for due in live:
+            if due.missed:
+                self._events.emit(TicksMissed(due.schedule.name, due.missed, due.newest_missed))
+        reach("ticks-published")
+        owed = self._owed({due.schedule.name for due in retried}, refused)
+        self.state = replace(
+            self.state,
+            seq=self.state.seq + 1,
+            through=max(self.state.through, now),
+            written=self._clock.now_ms(),
+            paused=paused,
+            owed={name: instants for name, instants in owed.items() if name not in paused},
+        )
+        await self._leadership.write(self.state, [delivery for _, delivery in commands])
+
+    async def _publish(self, ticks: Sequence[_Tick]) -> list[_Tick]:
+        """Publish *ticks*; the ones to be tried again."""
+        packed = [(each, self._packed(each)) for each in ticks]
+        outgoing = [(each, item) for each, item in packed if isinstance(item, Outgoing)]
+        answers = await self._leadership.publish([item for _, item in outgoing]) if outgoing else []
+        refused = []
+        for (each, item), answer in zip(outgoing, answers, strict=True):
+            if answer is None:
+                late = self._clock.now_ms() / 1000 - each.instant
+                self._events.emit(Ticked(each.schedule.name, each.schedule.kind, item.receipt.id, each.instant, late))
+            elif self._refused(each, answer):
+                refused.append(each)
+        return refused
+
+    def _packed(self, each: _Tick) -> Outgoing | None:
+        """The message of a tick; None, told, when there can be none."""
+        try:
+            outgoing = self._packer.pack(tick(each.schedule, each.instant))
+        except PenstockError as error:
+            self._refused(each, error)
+            return None
+        outgoing.message.headers |= tick_headers(each.schedule)
+        return outgoing
+
+    def _refused(self, each: _Tick, error: PenstockError) -> bool:
+        """Tell that a tick was not taken; whether it may be another time."""
+        again = isinstance(error, BrokerError)
+        self._events.emit(TickRefused(each.schedule.name, each.schedule.kind, each.instant, str(error), again))
+        if not again:
+            self._events.emit(TicksMissed(each.schedule.name, 1, each.instant))
+        return again
+
+    def _retried(self, now: int) -> list[Due]:
+        """The refused ticks whose turn it is again."""
+        clock = asyncio.get_running_loop().time()
+        turn = [
+            name
+            for name in self.state.owed
+            if name in self._schedules and self._rests.get(name, _RESTED).until <= clock
+        ]
+        return [still_owed(self._schedules[name], self.state.owed[name], now) for name in turn]
+
+    def _owed(self, retried: Collection[str], refused: Sequence[_Tick]) -> dict[str, tuple[int, ...]]:
+        """What is owed from now on: what waits for its turn, and what was refused now."""
+        owed = {name: list(instants) for name, instants in self.state.owed.items() if name not in retried}
+        for each in refused:
+            owed.setdefault(each.schedule.name, []).append(each.instant)
+        failed = {each.schedule.name for each in refused}
+        now = asyncio.get_running_loop().time()
+        for name in failed:
+            self._rests[name] = self._rests.get(name, _RESTED).longer(now)
+        for name in set(retried) - failed:
+            self._rests.pop(name, None)
+        return {name: tuple(instants[-MAX_OWED:]) for name, instants in owed.items() if name in self._schedules}
+
+    def _obeyed(self, commands: Iterable[Command]) -> dict[str, Pause]:
+        """What is paused once *commands* are obeyed."""
+        paused = dict(self.state.paused)
+        for asked in commands:
+            if asked.command == "pause":
+                paused[asked.name] = Pause(asked.at, asked.by, asked.reason)
+                self._events.emit(SchedulePaused(asked.name, asked.by, asked.reason))
+            elif paused.pop(asked.name, None) is not None:
+                self._events.emit(ScheduleResumed(asked.name, asked.by))
+        return paused
+
+    def _look_at_clock(self, now: int) -> None:
+        behind = self.state.through - now
+        if behind > _SET_BACK and not self._set_back:
+            self._events.emit(ClockSetBack(float(behind)))
+        self._set_back = behind > _SET_BACK
+
+    def _pause(self) -> float:
+        """Seconds until something may be due."""
+        if self._agenda.next is None:
+            return _LOOK_EVERY
+        return min(_LOOK_EVERY, max(0.0, self._agenda.next - self._clock.now_ms() / 1000))

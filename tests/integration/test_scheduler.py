@@ -1,0 +1,266 @@
+"""The scheduler on a real broker: who leads, what is out, and what becomes of it when something breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from datetime import timedelta
+
+import aio_pika
+import orjson
+import pytest
+
+from penstock.events import (
+    ClockSetBack,
+    LeadershipLost,
+    SchedulePaused,
+    ScheduleResumed,
+    SchedulerStandsBy,
+    ScheduleStateLost,
+    Ticked,
+    TickRefused,
+    TicksMissed,
+)
+from penstock.schedules.model import CatchUp, Schedule
+from penstock.schedules.state import Command, State, read_state
+from penstock.schedules.triggers import Every, Once
+from penstock.testing.clock import ManualClock
+from tests.support.scheduling import Listed, ask, drain, left_in, scheduling, take
+from tests.support.working import empty
+
+SECONDLY = Schedule("secondly", "email.tick", Every(1), args={"at": "{{ fire_time }}", "of": "{{ name }}"})
+
+
+@pytest.fixture(autouse=True)
+async def _empty(url: str) -> None:
+    await empty(url, "jobs.email", "jobs.report", "jobs.scheduler", "jobs.scheduler.view")
+
+
+def now() -> int:
+    return int(time.time())
+
+
+def instants(ids: list[str]) -> list[str]:
+    return [job_id.split(":", 2)[2] for job_id in ids]
+
+
+async def eventually_left(url: str, count: int) -> int:
+    """What lies in the schedulers' queue once what they held has come back to it, and acks have arrived."""
+    for _ in range(200):
+        if (left := await left_in(url, "jobs.scheduler")) == count:
+            break
+        await asyncio.sleep(0.05)
+    return left
+
+
+async def seen_state(url: str) -> State:
+    """The state that anybody may look at."""
+    async with await aio_pika.connect(url) as connection:
+        queue = await (await connection.channel()).get_queue("jobs.scheduler.view", ensure=False)
+        message = await queue.get()
+        await message.nack(requeue=True)
+    state = read_state(message.body)
+    assert state is not None
+    return state
+
+
+async def leave_state(url: str, state: State, key: str = "state") -> None:
+    """Leave a state as a scheduler that is gone would have."""
+    async with await aio_pika.connect(url) as connection:
+        exchange = await (await connection.channel()).get_exchange("jobs.scheduler", ensure=False)
+        await exchange.publish(aio_pika.Message(state.encode(), type="state"), key)
+
+
+def state_of(through: int, seq: int = 7, term: int = 3) -> State:
+    return State(seq, through, term, "another", through * 1000)
+
+
+async def test_a_tick_is_an_ordinary_job_with_the_id_of_its_schedule_and_instant(url: str) -> None:
+    async with scheduling(url, Listed(SECONDLY)) as running:
+        [message, following] = await take(url, "jobs.email", 2)
+        [told, *_] = await running.until(Ticked, 2)
+    assert message.message_id == told.id
+    assert message.type == message.routing_key == "email.tick"
+    name, at = (message.message_id or "").removeprefix("schedule:").split(":", 1)
+    assert orjson.loads(message.body) == {"at": at, "of": name}
+    assert message.headers["penstock-schedule"] == "secondly"
+    assert following.message_id > message.message_id
+    assert told.late < 1
+
+
+async def test_of_several_schedulers_one_leads_and_the_next_takes_over_where_it_was(url: str) -> None:
+    source = Listed(SECONDLY)
+    async with scheduling(url, source) as first:
+        await first.leads()
+        async with scheduling(url, source) as second:
+            await second.until(SchedulerStandsBy)
+            await first.until(Ticked, 2)
+            assert not second.of(Ticked)
+            first.broker.links[0].abort()  # type: ignore[attr-defined]
+            won = await second.leads()
+            assert won.previous == first.scheduler.name
+            await first.until(LeadershipLost)
+            await second.until(Ticked, 2)
+    ids = instants(await drain(url, "jobs.email"))
+    assert sorted(set(ids)) == each_second(ids)
+
+
+def each_second(ids: list[str]) -> list[str]:
+    """Every second from the first to the last of *ids*."""
+    from datetime import datetime
+
+    first, last = (datetime.fromisoformat(edge) for edge in (min(ids), max(ids)))
+    count = round((last - first).total_seconds())
+    return [(first + timedelta(seconds=each)).strftime("%Y-%m-%dT%H:%M:%SZ") for each in range(count + 1)]
+
+
+async def test_an_empty_queue_is_told_and_nothing_is_made_up_for(url: str) -> None:
+    daily = replace(SECONDLY, trigger=Every(86_400), catch_up=CatchUp.ALL)
+    async with scheduling(url, Listed(daily)) as running:
+        await running.leads()
+        assert len(running.of(ScheduleStateLost)) == 1
+        assert abs((await seen_state(url)).through - now()) <= 2
+    assert await drain(url, "jobs.email") == []
+
+
+@pytest.mark.parametrize(
+    ("catch_up", "expected", "missed"), [(CatchUp.NONE, 0, 5), (CatchUp.LAST, 1, 4), (CatchUp.ALL, 3, 2)]
+)
+async def test_what_fell_due_while_nobody_led_is_made_up_for_as_the_schedule_says(
+    url: str, catch_up: CatchUp, expected: int, missed: int
+) -> None:
+    through = now() - 5 * 3600 - 1800
+    hourly = Schedule("hourly", "email.tick", Every(3600, anchor=through + 1800), catch_up=catch_up, max_catch_up=3)
+    hourly = replace(hourly, ends=through + 1800 + 4 * 3600)
+    await leave_state(url, state_of(through))
+    async with scheduling(url, Listed(hourly)) as running:
+        won = await running.leads()
+        assert (won.through, won.term) == (through, 4)
+        assert [event.count for event in await running.until(TicksMissed)] == [missed]
+    assert len(await drain(url, "jobs.email")) == expected
+
+
+async def test_of_two_states_the_one_of_the_later_leader_counts(url: str) -> None:
+    for state in (state_of(100, seq=9, term=5), state_of(200, seq=80, term=4), state_of(300, seq=10, term=5)):
+        await leave_state(url, state)
+    async with scheduling(url, Listed()) as running:
+        assert (await running.leads()).through == 300
+    assert await eventually_left(url, 1) == 1
+
+
+async def test_fifty_crashes_in_a_row_leave_one_state_and_no_gap(url: str) -> None:
+    source = Listed(SECONDLY)
+    async with scheduling(url, source) as running:
+        for crash in range(1, 51):
+            await running.leads(crash)
+            running.broker.links[-1].abort()  # type: ignore[attr-defined]
+            await running.until(LeadershipLost, crash)
+        await running.leads(51)
+        await running.until(Ticked, len(running.of(Ticked)) + 2)
+        assert (await seen_state(url)).term == 51
+    assert await eventually_left(url, 1) == 1
+    ids = instants(await drain(url, "jobs.email"))
+    assert sorted(set(ids)) == each_second(ids)
+
+
+async def test_a_refused_tick_holds_up_no_other_and_comes_again(url: str) -> None:
+    lost = Schedule("lost", "report_typo.tick", Every(1), ends=now() + 3)
+    async with scheduling(url, Listed(lost, SECONDLY)) as running:
+        refused = await running.until(TickRefused, 2)
+        await running.until(Ticked, 4)
+        assert {event.schedule for event in refused} == {"lost"}
+        assert all("no queue is bound" in event.reason and event.again for event in refused)
+        assert (await seen_state(url)).owed["lost"]
+        async with await aio_pika.connect(url) as connection:
+            queue = await (await connection.channel()).get_queue("jobs.report", ensure=False)
+            await queue.bind("jobs", "report_typo.tick")
+            try:
+                came = await take(url, "jobs.report", 2)
+            finally:
+                await queue.unbind("jobs", "report_typo.tick")
+    ids = [message.message_id for message in came]
+    assert len(set(ids)) == 2
+    assert all((each or "").startswith("schedule:lost:") for each in ids)
+
+
+async def test_a_refused_tick_of_a_schedule_that_catches_up_nothing_is_missed_after_its_grace(url: str) -> None:
+    at = now() + 1
+    lost = Schedule("lost", "report_typo.tick", Once(at), grace=timedelta(seconds=1))
+    async with scheduling(url, Listed(lost)) as running:
+        await running.until(TickRefused)
+        [missed] = await running.until(TicksMissed)
+        assert (missed.schedule, missed.count, missed.newest) == ("lost", 1, at)
+        await running.until(Ticked, 0)
+    assert await drain(url, "jobs.report") == []
+
+
+async def test_a_paused_schedule_is_silent_until_it_is_resumed_and_the_state_says_who_and_why(url: str) -> None:
+    async with scheduling(url, Listed(SECONDLY)) as running:
+        await running.until(Ticked)
+        await ask(url, Command("pause", "secondly", "ada", 1_000, "the printer burns"))
+        [paused] = await running.until(SchedulePaused)
+        assert (paused.schedule, paused.by, paused.reason) == ("secondly", "ada", "the printer burns")
+        ticked = len(running.of(Ticked))
+        state = await seen_state(url)
+        assert (state.paused["secondly"].by, state.paused["secondly"].at) == ("ada", 1_000)
+    async with scheduling(url, Listed(SECONDLY)) as successor:
+        await successor.leads()
+        await asyncio.wait_for(asyncio.sleep(2.2), 5)  # two instants pass in silence
+        assert not successor.of(Ticked)
+        await ask(url, Command("resume", "secondly", "grace", 2_000))
+        await successor.until(ScheduleResumed)
+        await successor.until(Ticked)
+        assert (await seen_state(url)).paused == {}
+    assert ticked >= 1
+
+
+async def test_a_changed_file_counts_at_once_without_missing_or_doubling_a_tick(url: str) -> None:
+    source = Listed(SECONDLY)
+    other = replace(SECONDLY, name="other")
+    async with scheduling(url, source) as running:
+        await running.until(Ticked, 2)
+        source.set(SECONDLY, other)
+        while not any(event.schedule == "other" for event in await running.until(Ticked)):
+            await running.until(Ticked, len(running.of(Ticked)) + 1)
+        source.set(other)
+        ticked = running.of(Ticked)
+        await running.until(Ticked, len(ticked) + 4)
+    ids = await drain(url, "jobs.email")
+    assert len(set(ids)) == len(ids)
+    others = instants([each for each in ids if ":other:" in each])
+    assert sorted(others) == each_second(others)
+
+
+async def test_strangers_in_the_queue_do_no_harm(url: str) -> None:
+    async with await aio_pika.connect(url) as connection:
+        exchange = await (await connection.channel()).get_exchange("jobs.scheduler", ensure=False)
+        for body, kind in ((b"", "state"), (b"{", "command"), (b"[1]", None), (b'{"penstock": 1}', "state")):
+            await exchange.publish(aio_pika.Message(body, type=kind), "state")
+    async with scheduling(url, Listed(SECONDLY)) as running:
+        await running.until(Ticked)
+    assert await eventually_left(url, 1) == 1
+
+
+async def test_a_clock_that_is_set_back_doubles_nothing_and_is_told(url: str) -> None:
+    clock = ManualClock()
+    start = clock.now_ms() // 1000
+    await leave_state(url, state_of(start + 7200))
+    async with scheduling(url, Listed(SECONDLY), clock=clock) as running:
+        [told] = await running.until(ClockSetBack)
+        assert told.seconds == 7200
+        await clock.advance(timedelta(hours=2))
+        assert not running.of(Ticked)
+        await clock.advance(timedelta(seconds=1))
+        [ticked] = await running.until(Ticked)
+    assert ticked.instant == start + 7201
+
+
+async def test_jitter_delays_a_tick_by_the_same_share_for_every_copy() -> None:
+    from penstock.schedules.ticks import tick
+
+    spread = replace(SECONDLY, jitter=timedelta(minutes=5))
+    delays = [tick(spread, instant).delay or timedelta() for instant in range(1000)]
+    assert delays == [tick(spread, instant).delay or timedelta() for instant in range(1000)]
+    assert timedelta() <= min(delays) < timedelta(seconds=10)
+    assert timedelta(minutes=4, seconds=50) < max(delays) <= timedelta(minutes=5)

@@ -1,0 +1,142 @@
+"""Schedulers that run inside a test, on a real broker, and a foreign look at what they publish."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any  # events of any type
+
+import aio_pika
+from aio_pika.abc import AbstractIncomingMessage
+
+from penstock.brokers.pika_driver import PikaBroker
+from penstock.clock import Clock
+from penstock.events import Event, LeadershipWon
+from penstock.ports import Link
+from penstock.scheduler import Scheduler
+from penstock.schedules.model import Schedule
+from penstock.schedules.state import Command
+from penstock.topology.names import COMMAND_KEY, SCHEDULER
+
+PATIENCE = 20.0
+
+
+class Listed:
+    """A source of schedules that a test sets."""
+
+    def __init__(self, *schedules: Schedule) -> None:
+        self.schedules: Sequence[Schedule] = schedules
+        self._fresh = False
+
+    def set(self, *schedules: Schedule) -> None:
+        self.schedules, self._fresh = schedules, True
+
+    async def poll(self) -> bool:
+        fresh, self._fresh = self._fresh, False
+        return fresh
+
+
+class Capturing:
+    """A broker whose links a test can cut."""
+
+    def __init__(self, url: str) -> None:
+        self._broker = PikaBroker(url, heartbeat=timedelta(seconds=5))
+        self.links: list[Link] = []
+
+    async def connect(self, name: str) -> Link:
+        link = await self._broker.connect(name)
+        self.links.append(link)
+        return link
+
+
+class Running:
+    """A scheduler that runs, what it told, and a way to cut its connection off."""
+
+    def __init__(self, url: str, source: Listed, clock: Clock | None, rewrite: float) -> None:
+        self.broker = Capturing(url)
+        self.scheduler = Scheduler(source, self.broker, clock=clock, rewrite=rewrite)
+        self.events: list[Event] = []
+        self._fresh = asyncio.Event()
+        self.scheduler.events.subscribe(self._saw)
+
+    def _saw(self, event: Event) -> None:
+        self.events.append(event)
+        self._fresh.set()
+
+    def of(self, kind: type) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def until(self, kind: type, count: int = 1) -> list[Any]:
+        """Wait until *count* events of a type were told."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.of(kind)) < count:
+                self._fresh.clear()
+                await self._fresh.wait()
+        return self.of(kind)
+
+    async def leads(self, times: int = 1) -> LeadershipWon:
+        found: LeadershipWon = (await self.until(LeadershipWon, times))[-1]
+        return found
+
+
+@asynccontextmanager
+async def scheduling(
+    url: str, source: Listed, *, clock: Clock | None = None, rewrite: float = 60.0
+) -> AsyncIterator[Running]:
+    """A scheduler of *source* for the length of the block."""
+    running = Running(url, source, clock, rewrite)
+    stop = asyncio.Event()
+    task = asyncio.create_task(running.scheduler.run(stop=stop))
+    try:
+        yield running
+    finally:
+        stop.set()
+        async with asyncio.timeout(PATIENCE):
+            await task
+
+
+async def ask(url: str, command: Command) -> None:
+    """Ask the schedulers for something, as a foreign client."""
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        exchange = await channel.get_exchange(SCHEDULER, ensure=False)
+        message = aio_pika.Message(command.message().body, type=COMMAND_KEY)
+        await exchange.publish(message, COMMAND_KEY)
+
+
+async def take(
+    url: str, queue: str, count: int, within: float = PATIENCE
+) -> list[aio_pika.abc.AbstractIncomingMessage]:
+    """The next *count* messages of *queue*."""
+    taken: list[AbstractIncomingMessage] = []
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        source = await channel.get_queue(queue, ensure=False)
+        async with asyncio.timeout(within), source.iterator() as messages:
+            while len(taken) < count:
+                message = await messages.__anext__()
+                await message.ack()
+                taken.append(message)
+    return taken
+
+
+async def drain(url: str, *queues: str) -> list[str]:
+    """The ids of all that lies in *queues*, which are then empty."""
+    ids = []
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        for name in queues:
+            queue = await channel.get_queue(name, ensure=False)
+            while (message := await queue.get(fail=False)) is not None:
+                await message.ack()
+                ids.append(message.message_id or "")
+    return ids
+
+
+async def left_in(url: str, queue: str) -> int:
+    """How many messages are ready in *queue*: one with a single active consumer lets nobody look otherwise."""
+    async with await aio_pika.connect(url) as connection:
+        declared = await (await connection.channel()).declare_queue(queue, passive=True)
+        return declared.declaration_result.message_count or 0
