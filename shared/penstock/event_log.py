@@ -12,6 +12,7 @@ from typing import Any  # log fields of any type
 import structlog
 
 from penstock.events import (
+    ClockSetBack,
     ConnectFailed,
     ConsumingEnded,
     ConsumingStarted,
@@ -19,6 +20,8 @@ from penstock.events import (
     Event,
     Events,
     JobFinished,
+    LeadershipLost,
+    LeadershipWon,
     LinkBlocked,
     LinkLost,
     LinkOpened,
@@ -28,13 +31,23 @@ from penstock.events import (
     Relayed,
     RelayParked,
     RelayPutOff,
+    SchedulePaused,
+    ScheduleResumed,
+    SchedulerStandsBy,
+    SchedulesRead,
+    SchedulesRefused,
+    ScheduleStateLost,
     SettleFailed,
     StoreAnswered,
     StoreLost,
+    Ticked,
+    TickRefused,
+    TicksMissed,
     WatchdogReopened,
 )
 from penstock.outcome import WORDS, Dead, Done, Failure, Retried
 from penstock.printable import shortened
+from penstock.schedules.model import utc_text
 
 SUMMARY_EVERY = 60.0
 MAX_ERROR = 300
@@ -70,6 +83,18 @@ class EventLog:
             Relayed: self._relayed,
             RelayParked: self._parked,
             RelayPutOff: self._put_off,
+            SchedulesRead: self._schedules_read,
+            SchedulesRefused: self._schedules_refused,
+            SchedulerStandsBy: self._standing_by,
+            LeadershipWon: self._leading,
+            LeadershipLost: self._not_leading,
+            ScheduleStateLost: self._state_lost,
+            Ticked: self._ticked,
+            TickRefused: self._tick_refused,
+            TicksMissed: self._missed,
+            ClockSetBack: self._set_back,
+            SchedulePaused: self._paused,
+            ScheduleResumed: self._resumed,
         }
 
     @property
@@ -169,6 +194,46 @@ class EventLog:
     def _put_off(self, event: RelayPutOff) -> None:
         again = round(event.delay, 1)
         self._log.warning("not relayed", kind=event.kind, jobs=event.count, again_in=again, error=_cut(event.reason))
+
+    def _schedules_read(self, event: SchedulesRead) -> None:
+        self._log.info("schedules read", schedules=len(event.schedules))
+
+    def _schedules_refused(self, event: SchedulesRefused) -> None:
+        self._log.error("schedules not usable, the old ones go on", error=_cut(event.reason))
+
+    def _standing_by(self, event: SchedulerStandsBy) -> None:
+        self._log.info("standing by", scheduler=event.name)
+
+    def _leading(self, event: LeadershipWon) -> None:
+        through = utc_text(event.through)
+        self._log.info("leading", scheduler=event.name, term=event.term, after=event.previous, through=through)
+
+    def _not_leading(self, event: LeadershipLost) -> None:
+        self._log.warning("leading no more", scheduler=event.name, error=_cut(event.reason))
+
+    def _state_lost(self, event: ScheduleStateLost) -> None:
+        self._log.warning("no state of schedulers found: nothing is made up for", scheduler=event.name)
+
+    def _ticked(self, event: Ticked) -> None:
+        late = round(event.late, 3)
+        self._log.info("tick", schedule=event.schedule, kind=event.kind, job_id=event.id, late_s=late)
+
+    def _tick_refused(self, event: TickRefused) -> None:
+        error, instant = _cut(event.reason), utc_text(event.instant)
+        self._log.warning("tick refused", schedule=event.schedule, instant=instant, again=event.again, error=error)
+
+    def _missed(self, event: TicksMissed) -> None:
+        newest = utc_text(event.newest)
+        self._log.warning("ticks missed", schedule=event.schedule, ticks=event.count, newest=newest)
+
+    def _set_back(self, event: ClockSetBack) -> None:
+        self._log.error("the clock was set back: no ticks until it has caught up", behind_s=event.seconds)
+
+    def _paused(self, event: SchedulePaused) -> None:
+        self._log.info("schedule paused", schedule=event.schedule, by=_cut(event.by), reason=_cut(event.reason))
+
+    def _resumed(self, event: ScheduleResumed) -> None:
+        self._log.info("schedule resumed", schedule=event.schedule, by=_cut(event.by))
 
     def _count(self, what: str, times: int = 1) -> None:
         self._counts[what] += times

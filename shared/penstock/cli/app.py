@@ -16,6 +16,7 @@ from penstock.errors import UsageError
 _COMMANDS = {
     "publish": "penstock.cli.publish",
     "worker": "penstock.cli.worker",
+    "scheduler": "penstock.cli.scheduler",
     "dead": "penstock.cli.dead",
     "store": "penstock.cli.store",
     "outbox": "penstock.cli.outbox",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Sequence
 
 from penstock.topology.strict_yaml import Entries, Items, Node, Scalar
@@ -49,7 +50,7 @@ class Form:
             if name in known:
                 fields[name] = value
             else:
-                self.problem(key, f"{what}: unknown key {name}; known are {', '.join(known)}")
+                self.problem(key, f"{what}: unknown key {name}; known are {', '.join(known)}{near(name, known)}")
         return fields
 
     def text(self, node: Node, what: str) -> str:
@@ -93,3 +94,9 @@ class Form:
             return node.value
         self.problem(node, f"{what} must be a whole number from {low} to {high}")
         return default
+
+
+def near(word: str, known: Collection[str]) -> str:
+    """``; did you mean …?`` for a word that is nearly one of the *known*, nothing otherwise."""
+    found = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {found[0]}?" if found else ""

@@ -20,7 +20,7 @@ from penstock.topology.spec import (
     pattern_problem,
     user_problem,
 )
-from penstock.topology.strict_yaml import MAX_BYTES, Items, Node, Scalar, parse
+from penstock.topology.strict_yaml import Items, Node, Scalar, parse, read_text
 
 DEFAULT_FILE = Path("rabbitmq/topology.yaml")
 
@@ -30,16 +30,7 @@ MAX_TIMEOUT = timedelta(days=30)
 
 def read_spec(path: Path) -> Spec:
     """Read the file at *path*. Raises ``ConfigError`` with all its problems, each as ``file:line: what is wrong``."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    try:
-        return parse_spec(data.decode("utf-8-sig"), str(path))
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}:{line}: not UTF-8") from error
+    return parse_spec(read_text(path), str(path))
 
 
 def parse_spec(text: str, file: str = "topology.yaml") -> Spec:

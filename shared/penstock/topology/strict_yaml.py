@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from penstock.errors import ConfigError
@@ -14,16 +15,21 @@ if TYPE_CHECKING:
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 12
 
+#: Up to here PyYAML's own parser reads, whose words for errors are the better ones; beyond it the C parser, if there is
+#: one, which reads some 10 MB a second instead of 100 KB.
+_SMALL = 32 * 1024
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)  # not frozen: one takes three times as long to make, and a large file has millions
 class Scalar:
-    """Text, a whole number, a truth value, or whatever else YAML reads from one word."""
+    """Text, a whole number, a truth value, or whatever else YAML reads from one word; *raw* is the word as written."""
 
     value: object
     line: int
+    raw: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Items:
     """A list."""
 
@@ -31,7 +37,7 @@ class Items:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entries:
     """A mapping, in the order written; a key that comes twice is there twice, for the reader to refuse."""
 
@@ -42,10 +48,26 @@ class Entries:
 Node: TypeAlias = Scalar | Items | Entries
 
 
-def parse(text: str, file: str) -> Node:
+def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
+    """The text of the file at *path*. Raises ``ConfigError`` when it cannot be read, is no UTF-8 or too large."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    if len(data) > max_bytes:
+        raise ConfigError(_too_large(str(path), max_bytes))
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8") from error
+
+
+def parse(text: str, file: str, max_bytes: int = MAX_BYTES) -> Node:
     """Read the one document in *text*; *file* is its name in errors.
 
-    Anchors, aliases, tags, further documents, nesting beyond ``MAX_DEPTH`` and texts beyond ``MAX_BYTES`` are refused,
+    Anchors, aliases, tags, further documents, nesting beyond ``MAX_DEPTH`` and texts beyond *max_bytes* are refused,
     so that a document is never larger than it looks. Raises ``ConfigError`` with file and line, and when PyYAML is not
     installed.
     """
@@ -53,65 +75,120 @@ def parse(text: str, file: str) -> Node:
         import yaml
     except ImportError as error:
         raise ConfigError(f"{file} needs PyYAML to be read: pip install 'penstock[worker]'") from error
-    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise ConfigError(f"{file}:1: the file is larger than {MAX_BYTES // 1024} KiB")
+    if len(text) > max_bytes or len(text.encode("utf-8", "surrogatepass")) > max_bytes:
+        raise ConfigError(_too_large(file, max_bytes))
     try:
-        return _parse(text, file)
+        return _document(_events(text), file)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        hint = "; quote a text that begins with *" if "alias" in (error.context or "") else ""
-        raise ConfigError(f"{file}:{line}: not YAML: {error.problem or error.context}{hint}") from None
+        words = error.problem or error.context
+        raise ConfigError(f"{file}:{line}: not YAML: {words}{_hint(error, text)}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(f"{file}:{line}: not YAML: character {error.character!r} is not allowed") from None
 
 
-def _parse(text: str, file: str) -> Node:
+def _too_large(file: str, max_bytes: int) -> str:
+    return f"{file}:1: the file is larger than {max_bytes // 1024} KiB"
+
+
+def _hint(error: yaml.MarkedYAMLError, text: str) -> str:
+    """What helps with the slips that are made most."""
+    problem = error.problem or ""
+    if "alias" in (error.context or ""):
+        return "; quote a text that begins with *"
+    if "cannot start any token" in problem and error.problem_mark:
+        at = text.split("\n")[error.problem_mark.line][error.problem_mark.column :][:1]
+        return "; indent by spaces, never by tabs" if at == "\t" else f"; quote a text that begins with {at}"
+    return '; quote a text that has ": " in it' if "mapping values" in problem else ""
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
+    """The events of *text*. Characters that YAML does not allow are sought first: the C parser does not say where."""
     import yaml
 
-    for problem in _forbidden(text):
-        raise ConfigError(f"{file}:{problem}")
-    root = yaml.compose(text, yaml.SafeLoader)
-    if root is None:
-        raise ConfigError(f"{file}:1: the file is empty")
-    return _node(root, yaml.constructor.SafeConstructor())
+    found = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    if found:
+        raise yaml.reader.ReaderError("", found.start(), ord(found.group()), "unicode", "not allowed")
+    fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.parse(text, yaml.SafeLoader if len(text) <= _SMALL else fast)
 
 
-def _forbidden(text: str) -> Iterator[str]:
-    """Name what must not be there while only tokens are read: before anything is built, however deep or large."""
+def _document(events: Iterator[yaml.Event], file: str) -> Node:
+    """Build the document while its events come, so that what must not be there ends it before anything is built."""
     import yaml
 
-    depth = documents = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
+    value_of = _words()
+    nodes: list[Node] = []  # of the list or mapping that is open, keys and values in turn
+    outside: list[tuple[list[Node], int]] = []
+    begun = 0
+    for event in events:
+        kind = type(event)
+        if kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+            inside = nodes
+            nodes, line = outside.pop()
+            nodes.append(_entries(inside, line) if kind is yaml.MappingEndEvent else Items(tuple(inside), line))
+            continue
         line = event.start_mark.line + 1 if event.start_mark else 1
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        documents += isinstance(event, yaml.DocumentStartEvent)
-        if depth > MAX_DEPTH:
-            yield f"{line}: nested deeper than {MAX_DEPTH} levels"
-        if documents > 1:
-            yield f"{line}: a second document begins here; only one is allowed"
-        if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
-            yield f"{line}: anchors and aliases (& and *) are not allowed; quote a text that begins so"
-        if isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)) and event.tag is not None:
-            yield f"{line}: tags ({event.tag}) are not allowed"
+        begun += kind is yaml.DocumentStartEvent
+        problem = _forbidden(event, len(outside), begun)
+        if problem:
+            raise ConfigError(f"{file}:{line}: {problem}")
+        if isinstance(event, yaml.ScalarEvent):
+            raw = event.value
+            nodes.append(Scalar(value_of(raw) if event.implicit[0] else raw, line, raw))
+        elif isinstance(event, yaml.CollectionStartEvent):
+            outside.append((nodes, line))
+            nodes = []
+    if not nodes:
+        raise ConfigError(f"{file}:1: the file is empty")
+    return nodes[0]
 
 
-def _node(node: yaml.Node, constructor: yaml.constructor.SafeConstructor) -> Node:
+def _entries(nodes: list[Node], line: int) -> Entries:
+    return Entries(tuple(zip(nodes[::2], nodes[1::2], strict=True)), line)
+
+
+def _forbidden(event: yaml.Event, depth: int, documents: int) -> str | None:
+    """Name what must not be there, within *depth* lists and mappings of the document of that number."""
     import yaml
 
-    line = node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        return Entries(tuple((_node(key, constructor), _node(value, constructor)) for key, value in node.value), line)
-    if isinstance(node, yaml.SequenceNode):
-        return Items(tuple(_node(item, constructor) for item in node.value), line)
-    return Scalar(_value(node, constructor), line)
+    if documents > 1:
+        return "a second document begins here; only one is allowed"
+    if not isinstance(event, yaml.NodeEvent):
+        return None
+    if depth >= MAX_DEPTH and isinstance(event, yaml.CollectionStartEvent):
+        return f"nested deeper than {MAX_DEPTH} levels"
+    if event.anchor is not None:
+        return "anchors and aliases (& and *) are not allowed; quote a text that begins so"
+    if isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)) and event.tag is not None:
+        return f"tags ({event.tag}) are not allowed"
+    return None
 
 
-def _value(node: yaml.Node, constructor: yaml.constructor.SafeConstructor) -> object:
-    """The value of one word; one that only looks like a number or date (``2024-99-99``) or a merge stays text."""
+def _words() -> Callable[[str], object]:
+    """A reader of words that are not quoted, which remembers them.
+
+    One that only looks like a number or date (``2024-99-99``), or a merge, stays text.
+    """
     import yaml
 
-    try:
-        return constructor.construct_object(node)
-    except (ValueError, OverflowError, yaml.constructor.ConstructorError):
-        return node.value
+    construct = yaml.constructor.SafeConstructor().construct_object
+    looks = yaml.SafeLoader.yaml_implicit_resolvers  # by their first characters: (tag, pattern)
+    known: dict[str, object] = {}
+
+    def read(raw: str) -> object:
+        for tag, pattern in looks.get(raw[:1], ()):
+            if pattern.match(raw):
+                try:
+                    return construct(yaml.ScalarNode(tag, raw))
+                except (ValueError, OverflowError, yaml.constructor.ConstructorError):
+                    break
+        return raw
+
+    def value(raw: str) -> object:
+        if raw not in known:
+            known[raw] = read(raw)
+        return known[raw]
+
+    return value

@@ -1,0 +1,221 @@
+"""Reads a schedules file, and tells every problem of it at once, each with its line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar  # a job's arguments are any JSON
+
+from penstock.durations import duration
+from penstock.errors import ConfigError, UsageError
+from penstock.job import is_kind
+from penstock.schedules.model import GRACE, MAX_CATCH_UP, CatchUp, Overlap, Schedule, Trigger
+from penstock.schedules.rendering import PLACES, unknown_places
+from penstock.schedules.triggers import Cron, Every, Once
+from penstock.schedules.zones import zone
+from penstock.topology.form import Form
+from penstock.topology.strict_yaml import Entries, Items, Node, Scalar, parse, read_text
+
+T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
+
+#: A hundred thousand schedules take some 20 MB.
+MAX_FILE = 64 * 1024 * 1024
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
+_TIMES = ("cron", "every", "at")
+_FIELDS = (
+    *_TIMES,
+    "anchor",
+    "kind",
+    "args",
+    "zone",
+    "catch_up",
+    "max_catch_up",
+    "overlap",
+    "jitter",
+    "grace",
+    "starts",
+    "ends",
+    "expires",
+    "enabled",
+)
+_DAY = timedelta(days=1)
+
+
+def read_schedules(path: Path) -> tuple[Schedule, ...]:
+    """Read the file at *path*. Raises ``ConfigError`` with all its problems, each as ``file:line: what is wrong``."""
+    return parse_schedules(read_text(path, MAX_FILE), str(path))
+
+
+def parse_schedules(text: str, file: str = "schedules.yaml") -> tuple[Schedule, ...]:
+    """Read *text*; *file* is its name in errors. Raises ``ConfigError`` as ``read_schedules`` does."""
+    form = Form(file)
+    top = form.fields(parse(text, file, MAX_FILE), ("zone", "schedules"), "the file")
+    place = _zone(form, top.get("zone"), "zone", "UTC")
+    entries = form.entries(top.get("schedules"), "schedules")
+    found = tuple(_schedule(form, place, *entry) for entry in entries)
+    if form.problems:
+        raise ConfigError(*form.problems)
+    return tuple(schedule for schedule in found if schedule is not None)
+
+
+def without_store(schedules: Sequence[Schedule], file: str) -> list[str]:
+    """What of *schedules* cannot be kept where workers have no store, a line each."""
+    return [
+        f"{file}:{each.line}: schedules.{each.name}.overlap: {each.overlap} needs a store: only there is it known"
+        " whether the last one still runs; set PENSTOCK_STORE_URL here and at the workers, or say overlap: allow"
+        for each in schedules
+        if each.overlap is not Overlap.ALLOW
+    ]
+
+
+def _schedule(form: Form, place: str, name: str, key: Node, node: Node) -> Schedule | None:
+    what = f"schedules.{name}"
+    if not _NAME.fullmatch(name):
+        form.problem(key, f"{what}: a name has a-z, 0-9, _, - and dots, at most 100, and begins with a letter or digit")
+    fields = form.fields(node, _FIELDS, what)
+    place = _zone(form, fields.get("zone"), f"{what}.zone", place)
+    trigger = _trigger(form, fields, key, place, what)
+    kind = form.text(fields["kind"], f"{what}.kind") if "kind" in fields else ""
+    if "kind" not in fields:
+        form.problem(key, f"{what}: say which kind of job it asks for: kind: email.send")
+    elif kind and not is_kind(kind):
+        form.problem(fields["kind"], f"{what}.kind: {kind!r:.60} is not a kind such as email.send")
+    values: dict[str, Any] = {
+        "args": _args(form, fields.get("args"), f"{what}.args"),
+        "catch_up": _one_of(form, fields.get("catch_up"), CatchUp, f"{what}.catch_up", CatchUp.NONE),
+        "max_catch_up": form.whole(fields.get("max_catch_up"), f"{what}.max_catch_up", 1, 1000, MAX_CATCH_UP),
+        "overlap": _one_of(form, fields.get("overlap"), Overlap, f"{what}.overlap", Overlap.ALLOW),
+        "jitter": _span(form, fields.get("jitter"), f"{what}.jitter", timedelta()),
+        "grace": _span(form, fields.get("grace"), f"{what}.grace", GRACE),
+        "starts": _instant(form, fields.get("starts"), f"{what}.starts"),
+        "ends": _instant(form, fields.get("ends"), f"{what}.ends"),
+        "expires": _span(form, fields["expires"], f"{what}.expires", _DAY) if "expires" in fields else None,
+        "enabled": form.flag(fields["enabled"], f"{what}.enabled") if "enabled" in fields else True,
+    }
+    return None if trigger is None else Schedule(name, kind, trigger, zone=place, line=key.line, **values)
+
+
+def _trigger(form: Form, fields: Mapping[str, Node], key: Node, place: str, what: str) -> Trigger | None:
+    given = [each for each in _TIMES if each in fields]
+    if len(given) != 1:
+        named = f", not {' and '.join(given)}" if given else ""
+        form.problem(key, f"{what}: say when with exactly one of cron, every and at{named}")
+        return None
+    if "anchor" in fields and given != ["every"]:
+        form.problem(fields["anchor"], f"{what}.anchor belongs to every")
+    node = fields[given[0]]
+    match given[0]:
+        case "cron":
+            text = _raw(form, node, f"{what}.cron")
+            return _made(form, node, f"{what}.cron", lambda: Cron(text, place)) if text else None
+        case "every":
+            seconds = _span(form, node, f"{what}.every", None)
+            anchor = _instant(form, fields.get("anchor"), f"{what}.anchor") or 0
+            return _made(form, node, f"{what}.every", lambda: _every(seconds, anchor)) if seconds is not None else None
+        case _:
+            instant = _instant(form, node, f"{what}.at")
+            return None if instant is None else Once(instant)
+
+
+def _every(length: timedelta, anchor: int) -> Every:
+    if length % timedelta(seconds=1):
+        raise UsageError("it takes whole seconds")
+    return Every(length // timedelta(seconds=1), anchor)
+
+
+def _made(form: Form, node: Node, what: str, make: Callable[[], T]) -> T | None:
+    try:
+        return make()
+    except UsageError as error:
+        form.problem(node, f"{what}: {error}")
+        return None
+
+
+def _zone(form: Form, node: Node | None, what: str, default: str) -> str:
+    if node is None:
+        return default
+    name = form.text(node, what)
+    if name and _made(form, node, what, lambda: zone(name)) is None:
+        return default
+    return name or default
+
+
+def _raw(form: Form, node: Node, what: str) -> str:
+    """The text of a word as it was written: ``0`` is no number where an expression stands."""
+    if isinstance(node, Scalar) and node.raw:
+        return node.raw
+    form.problem(node, f"{what} must be a text")
+    return ""
+
+
+def _span(form: Form, node: Node | None, what: str, default: T) -> timedelta | T:
+    """A duration; YAML takes ``1:30`` for the number 90."""
+    if node is None:
+        return default
+    text = _raw(form, node, what)
+    if ":" in text:
+        form.problem(
+            node, f"{what}: {text} is read by YAML as a number of its own; write a duration such as 1h30m or 90s"
+        )
+        return default
+    try:
+        return duration(text) if text else default
+    except ValueError as error:
+        form.problem(node, f"{what}: {error}")
+        return default
+
+
+def _instant(form: Form, node: Node | None, what: str) -> int | None:
+    """An instant in seconds since 1970 UTC; it must say how far it is from UTC."""
+    if node is None:
+        return None
+    text = _raw(form, node, what)
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        form.problem(node, f"{what}: {text!r:.40} is not an instant such as 2026-12-24T18:00:00+01:00")
+        return None
+    if when.utcoffset() is None:
+        form.problem(node, f"{what}: {text} does not say in which zone: write it with its offset, such as {text}+01:00")
+        return None
+    return int(when.astimezone(UTC).timestamp())
+
+
+def _one_of(form: Form, node: Node | None, choices: type[E], what: str, default: E) -> E:
+    if node is None:
+        return default
+    try:
+        return choices(_raw(form, node, what))
+    except ValueError:
+        form.problem(node, f"{what} must be one of {', '.join(choices)}")
+        return default
+
+
+def _args(form: Form, node: Node | None, what: str) -> dict[str, Any]:
+    if node is None:
+        return {}
+    if not isinstance(node, Entries):
+        form.problem(node, f"{what} must be a mapping")
+        return {}
+    value: dict[str, Any] = _plain(form, node, what)
+    for name in unknown_places(value):
+        form.problem(node, f"{what}: nothing is known of {{{{ {name:.40} }}}}; known are {', '.join(PLACES)}")
+    return value
+
+
+def _plain(form: Form, node: Node, what: str) -> Any:
+    match node:
+        case Entries():
+            return {name: _plain(form, value, f"{what}.{name}") for name, _, value in form.entries(node, what)}
+        case Items(nodes=nodes):
+            return [_plain(form, item, what) for item in nodes]
+        case Scalar(value=value) if value is None or isinstance(value, str | int | float | bool):
+            return value
+        case _:
+            form.problem(node, f"{what}: YAML takes this for a date; quote it")
+            return None

@@ -1,0 +1,102 @@
+"""``penstock scheduler`` as its users run it: processes that are killed, frozen and misled by their file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import penstock
+from tests.support.scheduling import drain
+from tests.support.waiting import eventually
+from tests.support.working import empty
+
+SECONDLY = 'schedules: {secondly: {every: 1s, kind: email.tick, args: {at: "{{ fire_time }}"}}}\n'
+
+
+@pytest.fixture(autouse=True)
+async def _empty(url: str) -> None:
+    await empty(url, "jobs.email", "jobs.scheduler", "jobs.scheduler.view")
+
+
+@contextmanager
+def scheduler(url: str, file: Path, number: int) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A process, and the file of its log."""
+    log = file.with_name(f"log{number}")
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "penstock", "scheduler", str(file)],
+            env={**os.environ, "RABBITMQ_URL": url, "PENSTOCK_LOG_FORMAT": "json"},
+            stderr=stream,
+        )
+    try:
+        yield process, log
+    finally:
+        process.kill()
+        process.wait()
+
+
+def told(log: Path, words: str) -> int:
+    return log.read_text().count(words)
+
+
+async def instants(url: str) -> list[str]:
+    return [job_id.split(":", 2)[2] for job_id in await drain(url, "jobs.email")]
+
+
+def no_gap(found: list[str]) -> bool:
+    first, last = datetime.fromisoformat(min(found)), datetime.fromisoformat(max(found))
+    return len(set(found)) == (last - first) // timedelta(seconds=1) + 1
+
+
+@pytest.mark.parametrize(("harm", "within"), [(signal.SIGKILL, 5), (signal.SIGSTOP, 25)])
+async def test_a_leader_that_is_killed_or_frozen_is_followed_without_a_gap(
+    url: str, tmp_path: Path, harm: signal.Signals, within: float
+) -> None:
+    file = tmp_path / "schedules.yaml"
+    file.write_text(SECONDLY)
+    with scheduler(url, file, 1) as (first, first_log):
+        await eventually(lambda: told(first_log, '"event":"tick"') >= 2, within=30)
+        with scheduler(url, file, 2) as (second, second_log):
+            await eventually(lambda: told(second_log, "standing by") == 1, within=30)
+            first.send_signal(harm)
+            await eventually(lambda: told(second_log, '"event":"leading"') == 1, within=within)
+            await eventually(lambda: told(second_log, '"event":"tick"') >= 2, within=10)
+            first.send_signal(signal.SIGCONT)
+            second.terminate()
+            assert second.wait(15) == 0
+    assert no_gap(await instants(url))
+
+
+async def test_a_broken_file_keeps_the_old_schedules_and_a_mended_one_counts(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "schedules.yaml"
+    file.write_text(SECONDLY)
+    with scheduler(url, file, 1) as (process, log):
+        await eventually(lambda: told(log, '"event":"tick"') >= 1, within=30)
+        file.write_text("schedules: {secondly: {every: never, kind: email.tick}}\n")
+        await eventually(lambda: told(log, "schedules not usable") == 1, within=10)
+        before = told(log, '"event":"tick"')
+        await eventually(lambda: told(log, '"event":"tick"') > before, within=10)
+        file.write_text(SECONDLY.replace("secondly:", "other:"))
+        await eventually(lambda: told(log, '"schedule":"other"') >= 1, within=10)
+        process.terminate()
+        assert process.wait(15) == 0
+
+
+def test_the_check_shows_the_next_runs_and_every_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "schedules.yaml"
+    file.write_text(SECONDLY)
+    good = penstock("scheduler", str(file), "--check")
+    assert (good.code, good.out.splitlines()[0]) == (0, "secondly: email.tick, Every second")
+    file.write_text("schedules: {a: {every: never, kind: email.tick}, b: {kind: email.tick}}\n")
+    bad = penstock("scheduler", str(file), "--check")
+    assert bad.code == 5
+    assert len(bad.err.splitlines()) == 2
+    assert penstock("scheduler", str(tmp_path / "none.yaml"), "--check").code == 5

@@ -1,0 +1,119 @@
+"""What a schedules file may say, and what each mistake in it is answered."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from penstock import Events
+from penstock.errors import ConfigError
+from penstock.events import Event, SchedulesRefused
+from penstock.schedules.model import CatchUp, Overlap
+from penstock.schedules.reading import parse_schedules, read_schedules, without_store
+from penstock.schedules.rendering import render
+from penstock.schedules.triggers import Cron, Every, Once
+from penstock.schedules.watching import Watched
+
+WHOLE = """
+zone: Europe/Berlin
+schedules:
+  purge:
+    cron: 30 2 * * *
+    kind: maintenance.purge_expired
+    args: {as_of: "{{ fire_time }}", day: "{{ fire_date }}", text: "after {{ previous_fire_time }}", n: [1, "{{name}}"]}
+    catch_up: last
+    overlap: skip
+    jitter: 30s
+    expires: 1h
+  pull:
+    every: 15m
+    anchor: 2026-01-01T00:05:00Z
+    kind: sync.pull
+    zone: UTC
+    enabled: false
+    catch_up: all
+    max_catch_up: 7
+  party:
+    at: 2026-12-24T18:00:00+01:00
+    kind: email.send
+"""
+
+
+def test_a_whole_file_is_read() -> None:
+    purge, pull, party = parse_schedules(WHOLE)
+    assert purge.trigger == Cron("30 2 * * *", "Europe/Berlin")
+    assert (purge.catch_up, purge.overlap, purge.jitter) == (CatchUp.LAST, Overlap.SKIP, timedelta(seconds=30))
+    assert (purge.expires, purge.zone, purge.line) == (timedelta(hours=1), "Europe/Berlin", 4)
+    assert pull.trigger == Every(900, 1_767_225_900)
+    assert (pull.zone, pull.enabled, pull.max_catch_up) == ("UTC", False, 7)
+    assert party.trigger == Once(1_798_131_600)
+
+
+def test_arguments_tell_their_tick() -> None:
+    purge = parse_schedules(WHOLE)[0]
+    assert render(purge, 1_798_162_200) == {
+        "as_of": "2026-12-25T01:30:00Z",
+        "day": "2026-12-25",
+        "text": "after 2026-12-24T01:30:00Z",
+        "n": [1, "purge"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ("{kind: email.send}", "schedules.x: say when with exactly one of cron, every and at"),
+        ("{cron: '@daily', every: 5m, kind: email.send}", "exactly one of cron, every and at, not cron and every"),
+        ("{cron: '61 * * * *', kind: email.send}", "schedules.x.cron: "),
+        ("{cron: '0 0 30 2 *', kind: email.send}", "schedules.x.cron: "),
+        ("{every: 1:30, kind: email.send}", "1:30 is read by YAML as a number of its own"),
+        ("{every: 0s, kind: email.send}", "schedules.x.every: "),
+        ("{every: 1500ms, kind: email.send}", "it takes whole seconds"),
+        ("{at: 2026-12-24T18:00:00, kind: email.send}", "does not say in which zone"),
+        ("{at: soon, kind: email.send}", "is not an instant"),
+        ("{cron: '@daily', kind: Email Send}", "is not a kind"),
+        ("{cron: '@daily'}", "say which kind of job"),
+        ("{cron: '@daily', kind: email.send, zone: Europe/Berlim}", "schedules.x.zone: "),
+        ("{cron: '@daily', kind: email.send, catch_up: some}", "must be one of none, last, all"),
+        ("{cron: '@daily', kind: email.send, overlap: maybe}", "must be one of allow, skip, buffer-one"),
+        ("{cron: '@daily', kind: email.send, enabled: 1}", "must be true or false"),
+        ("{cron: '@daily', kind: email.send, args: {a: '{{ now }}'}}", "nothing is known of {{ now }}"),
+        ("{cron: '@daily', kind: email.send, args: {a: 2026-01-01}}", "YAML takes this for a date; quote it"),
+        ("{cron: '@daily', kind: email.send, catchup: last}", "did you mean catch_up?"),
+        ("{cron: '@daily', kind: email.send, anchor: 2026-01-01T00:00:00Z}", "belongs to every"),
+        ("{cron: */5 * * * *, kind: email.send}", "quote a text that begins with *"),
+    ],
+)
+def test_a_mistake_is_told_with_file_and_line(entry: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_schedules(f"schedules:\n  x: {entry}\n", "my.yaml")
+    assert told in str(caught.value)
+    assert "my.yaml:2: " in str(caught.value)
+
+
+def test_overlap_without_a_store_is_refused_with_the_reason() -> None:
+    [problem] = without_store(parse_schedules(WHOLE), "my.yaml")
+    assert problem.startswith("my.yaml:4: schedules.purge.overlap: skip needs a store")
+
+
+async def test_a_changed_file_is_taken_and_a_broken_one_told_once_while_the_old_goes_on(tmp_path: Path) -> None:
+    path, told = tmp_path / "schedules.yaml", list[Event]()
+    path.write_text(WHOLE)
+    events = Events()
+    events.subscribe(told.append)
+    watched = Watched(path, read_schedules, events)
+    assert len(watched.schedules) == 3
+    assert not await watched.poll()
+    path.write_text("schedules: {x: {}}")
+    assert not await watched.poll()
+    assert not await watched.poll()
+    assert len(watched.schedules) == 3
+    assert len([event for event in told if isinstance(event, SchedulesRefused)]) == 1
+    (tmp_path / "new").write_text("schedules: {}\n")
+    (tmp_path / "new").rename(path)
+    assert await watched.poll()
+    assert watched.schedules == ()
+    path.unlink()
+    assert not await watched.poll()
