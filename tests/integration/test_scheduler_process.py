@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import orjson
 import pytest
 
 from tests.support.commands import penstock
@@ -100,3 +102,39 @@ def test_the_check_shows_the_next_runs_and_every_mistake(tmp_path: Path) -> None
     assert bad.code == 5
     assert len(bad.err.splitlines()) == 2
     assert penstock("scheduler", str(tmp_path / "none.yaml"), "--check").code == 5
+
+
+async def test_a_schedule_is_paused_looked_at_run_by_hand_and_resumed(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "schedules.yaml"
+    file.write_text(SECONDLY)
+
+    def schedule(*words: str) -> tuple[int, str, str]:
+        done = penstock("schedule", *words, RABBITMQ_URL=url)
+        return done.code, done.out, done.err
+
+    code, out, _ = await asyncio.to_thread(schedule, "list", "--file", str(file))
+    assert (code, out.splitlines()[-1]) == (0, "no state of schedulers on the broker: none has run yet")
+    with scheduler(url, file, 1) as (_, log):
+        await eventually(lambda: told(log, '"event":"tick"') >= 1, within=30)
+        paused = await asyncio.to_thread(schedule, "pause", "secondly", "--file", str(file), "--reason", "a fire")
+        assert paused[:2] == (0, "secondly is paused\n")
+        _, out, _ = await asyncio.to_thread(schedule, "list", "--file", str(file), "--json")
+        assert "a fire" in orjson.loads(out)[0]["note"]
+        await drain(url, "jobs.email")
+        code, out, err = await asyncio.to_thread(schedule, "run", "secondly", "--file", str(file))
+        assert (code, err) == (0, "")
+        assert await drain(url, "jobs.email") == [out.strip()]
+        assert (await asyncio.to_thread(schedule, "resume", "secondly"))[:2] == (0, "secondly is resumed\n")
+        ticks = told(log, '"event":"tick"')
+        await eventually(lambda: told(log, '"event":"tick"') > ticks, within=10)
+    assert (await asyncio.to_thread(schedule, "pause", "secondly", "--file", str(file)))[0] == 6
+    code, _, err = await asyncio.to_thread(schedule, "run", "thirdly", "--file", str(file))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "has no schedule 'thirdly'; it has secondly" in err
+
+
+def test_the_next_runs_of_a_schedule_are_shown_in_its_zone_and_utc(tmp_path: Path) -> None:
+    file = tmp_path / "schedules.yaml"
+    file.write_text("schedules: {xmas: {at: 2996-12-24T18:00:00+01:00, zone: Europe/Berlin, kind: email.tick}}\n")
+    done = penstock("schedule", "next", "xmas", "--file", str(file))
+    assert done.out.split() == ["2996-12-24", "18:00:00", "Europe/Berlin", "2996-12-24T17:00:00Z"]

@@ -17,6 +17,7 @@ _COMMANDS = {
     "publish": "penstock.cli.publish",
     "worker": "penstock.cli.worker",
     "scheduler": "penstock.cli.scheduler",
+    "schedule": "penstock.cli.schedule",
     "dead": "penstock.cli.dead",
     "store": "penstock.cli.store",
     "outbox": "penstock.cli.outbox",
