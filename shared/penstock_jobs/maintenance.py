@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
@@ -28,7 +29,7 @@ class PurgeExpired(BaseModel):
 
     only: tuple[RuleName, ...] = ()
     older_than_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
-    as_of: AwareDatetime | None = None
+    as_of: Annotated[AwareDatetime, Field(ge=datetime(2000, 1, 1, tzinfo=UTC))] | None = None
     batch: Annotated[int, Field(ge=1, le=5_000)] = 500
     dry_run: bool = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from penstock import Event, Handlers, Worker
 from penstock.connect import store_for
 from penstock.events import ConsumingStarted
+from services.janitor import app as janitor_app
 from services.mailer.app import register_digest
 from tests.support.apps import Ledger
 
@@ -17,6 +18,11 @@ def digests() -> Worker:
     handlers = Handlers()
     register_digest(handlers, store_for().shown.partition(":")[0], PAGE)
     return _telling(Worker(handlers, queue="digest", slots=4))
+
+
+def janitor() -> Worker:
+    """The janitor as it is."""
+    return _telling(janitor_app.build())
 
 
 def _telling(worker: Worker) -> Worker:

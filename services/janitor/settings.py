@@ -1,0 +1,43 @@
+"""The janitor's settings, from ``JANITOR_*`` in the environment."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from penstock import ConfigError
+from penstock.durations import duration
+
+RULES = Path(__file__).with_name("rules.yaml")
+
+
+def _span(value: object) -> object:
+    return duration(value) if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """What can be told to a janitor. Durations are seconds, or such as ``5m``."""
+
+    model_config = SettingsConfigDict(env_prefix="JANITOR_", frozen=True)
+
+    #: What expires; see ``rules.yaml``.
+    rules: Path = RULES
+    #: How long one run may go on; what is left then is the next one's.
+    budget: Annotated[timedelta, BeforeValidator(_span), Field(gt=timedelta(0), le=timedelta(minutes=10))] = timedelta(
+        minutes=5
+    )
+
+    @classmethod
+    def read(cls) -> Self:
+        """The settings of this process's environment. Raises ``ConfigError`` with every problem."""
+        try:
+            return cls()
+        except ValidationError as error:
+            problems = error.errors(include_url=False, include_input=False, include_context=False)
+            raise ConfigError(
+                *(f"JANITOR_{str(p['loc'][0]).upper()}: {p['msg'].removeprefix('Value error, ')}" for p in problems)
+            ) from None
