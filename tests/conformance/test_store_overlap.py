@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 
 import pytest
@@ -11,10 +12,10 @@ from penstock.claims import Claim, Mark, State, Verdict, new_token
 from penstock.errors import ConfigError
 from penstock.overlaps import Admission, Entry
 from penstock.schedules.model import Overlap
-from penstock.storing import Store
+from penstock.storing import EffectStore, Store
 from penstock.testing.clock import ManualClock
 from tests.conformance.store_steps import LEASE, MINUTE, claim_of, taken, verdict_of
-from tests.conformance.store_subjects import MakeStore, StoreSubject
+from tests.conformance.store_subjects import EffectSubject, MakeStore, StoreSubject
 
 RUN, WAIT, SKIP, LOST = Admission.RUN, Admission.WAIT, Admission.SKIP, Admission.LOST
 SKIPS, BUFFERS = Overlap.SKIP, Overlap.BUFFER_ONE
@@ -197,6 +198,22 @@ async def test_a_run_that_is_not_heard_of_loses_its_place_and_may_not_end(store:
     assert await answer_of(store, "first", BUFFERS) is WAIT
     await store.mark([Mark(second, State.DONE)])
     assert await answer_of(store, "first", BUFFERS) is RUN
+
+
+async def test_the_effect_of_a_run_that_lost_its_place_is_refused(
+    effect_store: EffectStore, effect_subject: EffectSubject, clock: ManualClock
+) -> None:
+    lost = await running(effect_store)
+    await clock.advance(timedelta(milliseconds=LEASE + PATIENCE))
+    second = await running(effect_store, "second")
+    for claim, holds in ((lost, False), (second, True)):
+        with contextlib.suppress(LookupError):
+            async with effect_store.effect() as effect:
+                await effect.transaction.execute("UPDATE accounts SET credit = credit + 5")
+                if not await effect.complete(claim, None):
+                    raise LookupError("taken over")
+                assert holds
+    assert effect_subject.execute("SELECT credit FROM accounts") == [(5,)]
 
 
 async def test_a_run_that_comes_back_late_goes_on_when_nobody_took_its_place(store: Store, clock: ManualClock) -> None:

@@ -19,7 +19,7 @@ from penstock.claims import State
 from penstock.connect import store_for
 from penstock.events import JobFinished
 from tests.support.once_apps import QUEUE, kinds, query, with_a_ledger
-from tests.support.processes import WorkerProcess
+from tests.support.processes import WorkerProcess, worker_process
 from tests.support.tick_apps import TICK
 from tests.support.waiting import eventually
 from tests.support.working import LEVELS, Watched, empty, foreign, put, take, working
@@ -307,6 +307,19 @@ async def test_a_tick_whose_worker_was_killed_is_expected_back_and_nothing_runs_
     one, two = doomed.pid, heir.pid
     first = [("begun", "1", one), ("begun", "1", two), ("done", "1", two)]
     assert lines == [*first, ("begun", "3", two), ("done", "3", two)]
+
+
+async def test_a_tick_that_runs_in_a_child_process_is_judged_by_its_worker(
+    url: str, store_url: str, tmp_path: Path
+) -> None:
+    kind = kinds("email")[2].name
+    settings = {QUEUE: "email", "PENSTOCK_STORE_URL": await with_a_ledger(store_url)}
+    async with worker_process(url, tmp_path, module="tests.support.once_apps", **settings):
+        await tick(url, "1", kind=kind, user=1, amount=5, fail_attempts=1)
+        await eventually(lambda: marked(store_url, "1", State.MOVED))
+        await tick(url, "2", "buffer-one", kind=kind, user=1, amount=5)
+        await eventually(lambda: marked(store_url, "2", State.DONE), within=20)
+    assert await query(store_url, "SELECT job FROM ledger ORDER BY rowid") == [("1",), ("2",)]
 
 
 @pytest.mark.timeout(90)
