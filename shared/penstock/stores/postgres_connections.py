@@ -20,6 +20,7 @@ from psycopg.rows import tuple_row
 from penstock.claims import StoreUrl
 from penstock.errors import ConfigError, StoreUnavailable, UsageError
 from penstock.stores.postgres_errors import connecting
+from penstock.stores.postgres_listening import ListeningConnection
 
 R = TypeVar("R")
 
@@ -48,7 +49,7 @@ _NOT_YOURS = (
 )
 
 
-class Session(psycopg.AsyncConnection[tuple[Any, ...]]):
+class Session(ListeningConnection):
     """A connection that waits *patience* seconds for an answer; without end for as long as a handler has it."""
 
     patience = 0.0
