@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
-from penstock import Dead, Done, Duplicate, Handlers, Job, JobKind, Outcome, Retried, RetryPolicy, Skipped, Snoozed
+from penstock import Dead, Done, Duplicate, Handlers, Job, Outcome, Retried, RetryPolicy, Skipped, Snoozed
 from penstock.claims import State
 from penstock.connect import store_for
 from penstock.events import JobFinished
-from tests.support.once_apps import QUEUE, kinds, query, with_a_ledger
-from tests.support.processes import WorkerProcess, worker_process
-from tests.support.tick_apps import TICK
+from tests.support.once_apps import query
+from tests.support.ticks import DIGEST, Digest, marked, migrated, tick
 from tests.support.waiting import eventually
-from tests.support.working import LEVELS, Watched, empty, foreign, put, take, working
+from tests.support.working import LEVELS, Watched, empty, foreign, take, working
 
 SECOND = timedelta(seconds=1)
-
-
-@dataclass
-class Digest:
-    """What a tick does: it fails so many attempts first."""
-
-    fail_attempts: int = 0
-
-
-DIGEST = JobKind("email.digest", Digest)
 
 
 class Runs:
@@ -94,14 +80,6 @@ async def any_store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return await migrated(request.getfixturevalue(f"{request.param}_url"))
 
 
-async def migrated(url: str) -> str:
-    """*url*, once there is a store."""
-    store = store_for(url)
-    await store.migrate()
-    await store.close()
-    return url
-
-
 class Two:
     """Two workers on one queue and one store."""
 
@@ -135,15 +113,6 @@ async def two(url: str, store_url: str, runs: Runs) -> AsyncIterator[Two]:
     one, other = (working(url, handling(runs), store=store_for(store_url)) for _ in range(2))
     async with one as first, other as second:
         yield Two(first, second)
-
-
-async def tick(
-    url: str, job: str, overlap: object = "skip", *, schedule: object = "digest", kind: str = DIGEST.name, **args: Any
-) -> None:
-    """Publish a tick as the scheduler does."""
-    headers: dict[str, Any] = {"penstock-schedule": schedule, "penstock-overlap": overlap}
-    async with foreign(url) as channel:
-        await put(channel, kind, orjson.dumps(args), message_id=job, headers=headers)
 
 
 # --- skip, and let one wait -----------------------------------------------------------------------------------------
@@ -259,11 +228,6 @@ async def test_a_tick_that_died_has_ended(url: str, store_url: str, runs: Runs) 
     assert [type(event.outcome) for event in worker.finished] == [Dead, Done]
 
 
-async def marked(store_url: str, job: str, state: State) -> bool:
-    """Whether the store says that *job* stands so."""
-    return (job, state) in await query(store_url, "SELECT job_id, state FROM penstock_records")
-
-
 async def test_a_tick_delivered_twice_is_skipped_twice_and_never_runs_later(url: str, two: Two, runs: Runs) -> None:
     await tick(url, "1")
     await eventually(lambda: runs.begun == ["1"])
@@ -276,88 +240,6 @@ async def test_a_tick_delivered_twice_is_skipped_twice_and_never_runs_later(url:
     await tick(url, "1")
     await two.until("1", Done, Duplicate)
     assert runs.begun == ["1"]
-
-
-# --- killed and frozen ----------------------------------------------------------------------------------------------
-
-
-async def test_a_tick_whose_worker_was_killed_is_expected_back_and_nothing_runs_beside_it(
-    url: str, store_url: str, tmp_path: Path
-) -> None:
-    settings = {"PENSTOCK_STORE_URL": store_url, "PENSTOCK_STORE_LEASE": "3s"}
-    doomed, heir = (WorkerProcess(url, tmp_path, module="tests.support.tick_apps", **settings) for _ in range(2))
-    gate = tmp_path / "gate"
-    try:
-        await doomed.start()
-        await tick(url, "1", kind=TICK.name, gate=str(gate))
-        await eventually(lambda: doomed.ledger.read("begun"))
-        await heir.start()
-        await doomed.kill()
-        await tick(url, "2", "skip", kind=TICK.name, gate=str(gate))
-        await tick(url, "3", "buffer-one", kind=TICK.name, gate=str(gate))
-        await eventually(lambda: marked(store_url, "2", State.SKIPPED))
-        await eventually(lambda: len(heir.ledger.read("begun")) == 2, within=20)
-        gate.touch()
-        await eventually(lambda: marked(store_url, "3", State.DONE), within=20)
-    finally:
-        for worker in (doomed, heir):
-            if worker.pid:
-                await worker.kill()
-    lines = [(effect.word, effect.job, effect.pid) for effect in heir.ledger.read() if effect.word != "consuming"]
-    one, two = doomed.pid, heir.pid
-    first = [("begun", "1", one), ("begun", "1", two), ("done", "1", two)]
-    assert lines == [*first, ("begun", "3", two), ("done", "3", two)]
-
-
-async def test_a_tick_that_runs_in_a_child_process_is_judged_by_its_worker(
-    url: str, store_url: str, tmp_path: Path
-) -> None:
-    kind = kinds("email")[2].name
-    settings = {QUEUE: "email", "PENSTOCK_STORE_URL": await with_a_ledger(store_url)}
-    async with worker_process(url, tmp_path, module="tests.support.once_apps", **settings):
-        await tick(url, "1", kind=kind, user=1, amount=5, fail_attempts=1)
-        await eventually(lambda: marked(store_url, "1", State.MOVED))
-        await tick(url, "2", "buffer-one", kind=kind, user=1, amount=5)
-        await eventually(lambda: marked(store_url, "2", State.DONE), within=20)
-    assert await query(store_url, "SELECT job FROM ledger ORDER BY rowid") == [("1",), ("2",)]
-
-
-@pytest.mark.timeout(90)
-async def test_a_tick_whose_worker_freezes_loses_its_place_and_has_its_effect_after_the_one_that_took_it(
-    url: str, postgres_url: str, tmp_path: Path
-) -> None:
-    """Its transaction is refused: another has run meanwhile. Redelivered, it has its turn again."""
-    store_url, kind = await with_a_ledger(await migrated(postgres_url)), kinds("email")[0].name
-    settings = {QUEUE: "email", "PENSTOCK_STORE_URL": store_url, "PENSTOCK_STORE_LEASE": "3s"}
-    processes = [tmp_path / name for name in ("frozen", "awake")]
-    for folder in processes:
-        folder.mkdir()
-    freezing = {"PENSTOCK_FAILPOINTS": "before-commit=stop"}
-    frozen = WorkerProcess(url, processes[0], module="tests.support.once_apps", **settings, **freezing)
-    awake = WorkerProcess(url, processes[1], module="tests.support.once_apps", **settings)
-    try:
-        await frozen.start()
-        await tick(url, "1", kind=kind, user=1, amount=5)
-        await eventually(lambda: "T" in Path(f"/proc/{frozen.pid}/stat").read_text().rpartition(")")[2].split()[0])
-        await awake.start()
-        for number in range(2, 60):
-            await tick(url, str(number), kind=kind, user=1, amount=5)
-            await eventually(lambda job=str(number): has_ended(store_url, job))  # type: ignore[misc]
-            if await query(store_url, "SELECT 1 FROM ledger"):
-                break
-        frozen.signal(signal.SIGCONT)
-        await eventually(lambda: marked(store_url, "1", State.DONE), within=20)
-    finally:
-        for worker in (frozen, awake):
-            if worker.pid:
-                await worker.kill()
-    rows = await query(store_url, "SELECT job FROM ledger ORDER BY ctid")
-    assert [job for (job,) in rows] == [str(number), "1"]  # in the order they were written
-
-
-async def has_ended(store_url: str, job: str) -> bool:
-    """Whether *job* was done or skipped."""
-    return await marked(store_url, job, State.DONE) or await marked(store_url, job, State.SKIPPED)
 
 
 # --- what cannot be kept --------------------------------------------------------------------------------------------
