@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,10 +13,13 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import httpx2
 import orjson
 import pytest
 
+from penstock.testing.broker_files import free_ports
 from tests.support.commands import penstock
+from tests.support.processes import ROOT
 from tests.support.scheduling import drain
 from tests.support.waiting import eventually
 from tests.support.working import empty
@@ -29,13 +33,13 @@ async def _empty(url: str) -> None:
 
 
 @contextmanager
-def scheduler(url: str, file: Path, number: int) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+def scheduler(url: str, file: Path, number: int, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """A process, and the file of its log."""
     log = file.with_name(f"log{number}")
     with log.open("wb") as stream:
         process = subprocess.Popen(
             [sys.executable, "-m", "penstock", "scheduler", str(file)],
-            env={**os.environ, "RABBITMQ_URL": url, "PENSTOCK_LOG_FORMAT": "json"},
+            env={**os.environ, "RABBITMQ_URL": url, "PENSTOCK_LOG_FORMAT": "json", **settings},
             stderr=stream,
         )
     try:
@@ -131,6 +135,26 @@ async def test_a_schedule_is_paused_looked_at_run_by_hand_and_resumed(url: str, 
     code, _, err = await asyncio.to_thread(schedule, "run", "thirdly", "--file", str(file))
     assert (code, err.count("\n")) == (2, 1)
     assert "has no schedule 'thirdly'; it has secondly" in err
+
+
+async def test_a_scheduler_shows_the_documented_metrics(url: str, tmp_path: Path) -> None:
+    file, [port] = tmp_path / "schedules.yaml", free_ports(1)
+    file.write_text(SECONDLY.replace("}}\n", "}, lost: {every: 1s, kind: report_typo.tick}}\n", 1))
+    with scheduler(url, file, 1, PENSTOCK_METRICS_PORT=str(port)) as (_, log):
+        await eventually(lambda: told(log, '"event":"tick refused"') >= 1, within=30)
+        await eventually(lambda: told(log, '"event":"tick"') >= 1, within=30)
+        async with httpx2.AsyncClient() as client:
+            ready = await client.get(f"http://127.0.0.1:{port}/readyz")
+            async with asyncio.timeout(20):
+                page = ""
+                while 'penstock_schedule_refused_total{schedule="lost"}' not in page or "ticks_total{" not in page:
+                    page = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+                    await asyncio.sleep(0.2)
+    assert ready.status_code == 200
+    assert "penstock_scheduler_leads 1.0" in page
+    named = {line.split()[2] for line in page.splitlines() if line.startswith("# TYPE")}
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\| ([^|]+) \|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE)
+    assert named == {name for name, roles in rows if "scheduler" in roles.split(", ")}
 
 
 def test_the_next_runs_of_a_schedule_are_shown_in_its_zone_and_utc(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from penstock.metrics.jobs import Jobs
 from penstock.metrics.links import Connections, Consumers
 from penstock.metrics.meters import About, Family, Histogram, Kind, Number, gauge
 from penstock.metrics.publishes import Outboxes, Publishes
+from penstock.metrics.schedules import Ticks
 from penstock.metrics.stores import StoreUse
 from penstock.outcome import Done
 
@@ -30,6 +31,7 @@ __all__ = ["Metrics", "subscribe"]
 ROLES: Mapping[str, Sequence[Callable[[Words], Group]]] = {
     "worker": (Jobs, Consumers, Publishes, Connections, StoreUse),
     "relay": (Outboxes, Connections, StoreUse),
+    "scheduler": (Ticks, Publishes, Connections),
     "publisher": (Publishes, Connections),
 }
 
@@ -49,7 +51,7 @@ class Metrics:
     """
 
     def __init__(self, role: str = "publisher") -> None:
-        """*role*: ``worker``, ``relay`` or ``publisher``, which says what is shown."""
+        """*role*: ``worker``, ``relay``, ``scheduler`` or ``publisher``, which says what is shown."""
         self._role = role
         #: Noted and not counted yet. Appending is atomic; counting is done under the lock.
         self._noted: list[Event] = []

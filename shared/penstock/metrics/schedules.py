@@ -1,0 +1,75 @@
+"""Schedules, as a scheduler meets them: who leads, what came, how late, and what did not come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any  # events of any type
+
+from penstock.events import (
+    LeadershipLost,
+    LeadershipWon,
+    SchedulesDue,
+    SchedulesRead,
+    SchedulesRefused,
+    Ticked,
+    TickRefused,
+    TicksMissed,
+)
+from penstock.metrics.group import SHORT, Handle
+from penstock.metrics.meters import counter, gauge, histogram
+
+
+class Ticks:
+    """What a leader publishes, and whether this one leads."""
+
+    def __init__(self, _: object) -> None:
+        self._leads = gauge("penstock_scheduler_leads", "1 while this scheduler leads, 0 while it stands by.")
+        self._term = gauge("penstock_scheduler_term", "How many leaders there were, when this one last led.")
+        self._due = gauge("penstock_schedule_due_timestamp_seconds", "Instant of the earliest tick that is not out.")
+        self._lag = histogram("penstock_schedule_lag_seconds", "From a tick's instant to its confirm.", SHORT)
+        self._ticks = counter("penstock_schedule_ticks_total", "Ticks published.", "schedule")
+        self._refused = counter("penstock_schedule_refused_total", "Tries of ticks that were not taken.", "schedule")
+        self._missed = counter("penstock_schedule_missed_total", "Ticks that will not be published.", "schedule")
+        self._known = gauge("penstock_schedules", "Schedules in the file.")
+        self._unusable = counter("penstock_schedules_refused_total", "Changed files that could not be used.")
+        self._leads.child()
+        self._unusable.child()
+        self.families = (
+            *(self._leads, self._term, self._due, self._lag),
+            *(self._ticks, self._refused, self._missed, self._known, self._unusable),
+        )
+        self.handles: Mapping[type[Any], Handle] = {
+            LeadershipWon: self._won,
+            LeadershipLost: self._lost,
+            SchedulesDue: self._next,
+            Ticked: self._ticked,
+            TickRefused: self._not_taken,
+            TicksMissed: self._gone,
+            SchedulesRead: self._read,
+            SchedulesRefused: self._not_usable,
+        }
+
+    def _won(self, event: LeadershipWon) -> None:
+        self._leads.child().value, self._term.child().value = 1, event.term
+
+    def _lost(self, _: LeadershipLost) -> None:
+        self._leads.child().value = self._due.child().value = 0
+
+    def _next(self, event: SchedulesDue) -> None:
+        self._due.child().value = event.due or 0
+
+    def _ticked(self, event: Ticked) -> None:
+        self._ticks.child(event.schedule).value += 1
+        self._lag.child().observe(event.late)
+
+    def _not_taken(self, event: TickRefused) -> None:
+        self._refused.child(event.schedule).value += 1
+
+    def _gone(self, event: TicksMissed) -> None:
+        self._missed.child(event.schedule).value += event.count
+
+    def _read(self, event: SchedulesRead) -> None:
+        self._known.child().value = len(event.schedules)
+
+    def _not_usable(self, _: SchedulesRefused) -> None:
+        self._unusable.child().value += 1
