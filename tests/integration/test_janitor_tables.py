@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -98,15 +98,13 @@ async def test_tables_that_are_not_there_are_told_and_no_failure(place: str) -> 
 
 async def test_a_job_can_keep_more_than_the_rules_and_never_less(place: str) -> None:
     with_things(place, old=5, fresh=5)
-    only = {"only": ("things",)}
-    janitor = a_janitor(place)
-    assert (await purge(janitor, PurgeExpired(**only, older_than_days=40)))["deleted"] == {"things": 0}
+    janitor, kept = a_janitor(place), {"things": 0, MARKS: 0}
+    assert (await purge(janitor, PurgeExpired(older_than_days=40)))["deleted"] == kept
     past, coming = datetime.now(UTC) - timedelta(days=2), datetime.now(UTC) + timedelta(days=999)
-    assert (await purge(janitor, PurgeExpired(**only, as_of=past)))["deleted"] == {"things": 0}
-    yesterday = int(past.timestamp() * 1000)
-    assert (await purge(janitor, PurgeExpired(**only), published=yesterday))["deleted"] == {"things": 0}
-    eager = PurgeExpired(**only, as_of=coming, older_than_days=1)
-    assert (await purge(janitor, eager, published=2**50))["deleted"] == {"things": 5}
+    assert (await purge(janitor, PurgeExpired(as_of=past)))["deleted"] == kept
+    assert (await purge(janitor, published=int(past.timestamp() * 1000)))["deleted"] == kept
+    eager = PurgeExpired(as_of=coming, older_than_days=1)
+    assert (await purge(janitor, eager, published=2**50))["deleted"] == {"things": 5, MARKS: 0}
     assert things(place) == {"fresh": 5}
 
 
@@ -187,9 +185,8 @@ async def test_a_writer_beside_it_gets_its_turn_between_batches(place: str) -> N
     assert things(place).keys() == {"written"}
 
 
-def _write_until(place: str, over: object) -> tuple[set[int], float]:
+def _write_until(place: str, over: Callable[[], bool]) -> tuple[set[int], float]:
     """Insert rows one by one until *over*: which numbers of old rows were seen meanwhile, and the longest wait."""
-    assert callable(over)
     seen, longest, number = set(), 0.0, 10_000
     with looking(place) as connection:
         while not over():
@@ -206,8 +203,6 @@ async def test_numbers_in_a_column_of_timestamps_are_not_taken_for_old_ones(tmp_
     place = await migrated(f"sqlite:///{tmp_path}/store.db")
     with_things(place, old=1)
     insert(place, [(7, "seconds", 1_700_000_000), (8, "zero", 0), (9, "text", "1700000000x"), (10, "empty", "")])
-    with pytest.raises(sqlite3.IntegrityError):
-        insert(place, [(7, "again", None)])
     assert (await purge(a_janitor(place)))["deleted"] == {"things": 1, MARKS: 0}
     assert things(place).keys() == {"seconds", "zero", "text", "empty"}
 
