@@ -39,7 +39,9 @@ class Settlement:
     def settle_now(self, subscription: Subscription, delivery: Delivery, outcome: Outcome) -> bool:
         """Settle what needs no copy, without waiting, and say whether that was possible."""
         match outcome:
-            case Done() | Expired() | Cancelled() | Duplicate() | Skipped():
+            case Done(marked=True) | Duplicate():
+                subscription.ack(delivery, soon=False)
+            case Done() | Expired() | Cancelled() | Skipped():
                 subscription.ack(delivery)
             case Released():
                 subscription.release(delivery)
