@@ -38,7 +38,7 @@ from penstock.running import JOB
 from penstock.topology.matching import matches
 from penstock.topology.names import JOBS
 
-_DONE, _MARKED = Done(), Done(marked=True)
+_DONE = Done()
 
 #: From this many earlier deliveries on, a message is suspected of killing its worker and runs alone in a child.
 SUSPECT_FROM = 3
@@ -203,8 +203,6 @@ class Execution:
             return Dead(DeadReason.CRASHED, Failure.of(error)) if suspect else self.judge(error, job, handler)
         except BaseException as error:  # noqa: BLE001 - whatever ends a handler, SystemExit too, is not the worker's end
             return self.judge(error, job, handler)
-        if handler.once is Once.EFFECT:
-            return _MARKED if result is None else Done(result, marked=True)
         return _DONE if result is None else Done(result)
 
     def _not_now(self, message: Message, now: int) -> Outcome | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
@@ -75,10 +75,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The handler returned *result*. *marked*: its store remembers that, and would have a redelivery acked."""
+    """The handler returned *result*."""
 
     result: object = None
-    marked: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,11 +48,8 @@ class Subscription(Protocol):
     #: Called, if set, with how many deliveries each write of acks answers. Must not raise.
     on_acks: Callable[[int], None] | None
 
-    def ack(self, delivery: Delivery, *, soon: bool = True) -> None:
-        """Answer that the job is finished or replaced. Coalesced: sent at the end of the current loop turn.
-
-        Not *soon*: it may wait some milliseconds for others, when to see the delivery again would do no harm.
-        """
+    def ack(self, delivery: Delivery) -> None:
+        """Answer that the job is finished or replaced. Coalesced: sent at the end of the current loop turn."""
         ...
 
     def release(self, delivery: Delivery) -> None:

@@ -39,9 +39,7 @@ class Settlement:
     def settle_now(self, subscription: Subscription, delivery: Delivery, outcome: Outcome) -> bool:
         """Settle what needs no copy, without waiting, and say whether that was possible."""
         match outcome:
-            case Done(marked=True) | Duplicate():
-                subscription.ack(delivery, soon=False)
-            case Done() | Expired() | Cancelled() | Skipped():
+            case Done() | Expired() | Cancelled() | Duplicate() | Skipped():
                 subscription.ack(delivery)
             case Released():
                 subscription.release(delivery)

@@ -170,7 +170,7 @@ class MemorySubscription:
         self._activity.begin()
         self._on_delivery(delivery)
 
-    def ack(self, delivery: Delivery, *, soon: bool = True) -> None:  # noqa: ARG002 - nothing is gained by waiting
+    def ack(self, delivery: Delivery) -> None:
         """Answer that the job is finished or replaced: the queue forgets the message."""
         if self._settle(delivery):
             if self.on_acks is not None:

@@ -22,10 +22,6 @@ _ON_THE_WAY = 32
 #: instant close left 27 in the queue 9 times of 12, a close 20 ms later never.
 _ARRIVED_AFTER = 0.1
 
-#: Acks that may wait do so for so many seconds, and until they are one in so many of the deliveries that may be held:
-#: sent one by one, each wakes the broker, and the delivery that it sends instead wakes this process.
-_LATER, _SHARE = 0.005, 4
-
 AskWhy = Callable[[str], Awaitable[BrokerError]]
 
 
@@ -55,8 +51,6 @@ class PikaSubscription(ContentSink):
         self.ended: asyncio.Future[BrokerError] = channel.wire.loop.create_future()
         self.on_acks: Callable[[int], None] | None = None
         self._finished = 0  # since acks were last sent
-        self._prefetch = 1
-        self._later: asyncio.TimerHandle | None = None
         channel.attach(self, self._on_closed)
         channel.pika.add_on_cancel_callback(self._on_cancelled)
 
@@ -64,25 +58,20 @@ class PikaSubscription(ContentSink):
         """Set *prefetch* and consume, under a tag not used on this channel before. Raises ``BrokerError``."""
         self._opens += 1
         self._tag = self._name if self._opens == 1 else f"{self._name}.{self._opens}"
-        self._prefetch = prefetch
         pika = self._channel.pika
         await self._channel.call("basic.qos", partial(pika.basic_qos, prefetch_count=prefetch))
         await self._channel.call(
             "basic.consume", partial(pika.basic_consume, self._queue, _never, consumer_tag=self._tag)
         )
 
-    def ack(self, delivery: Delivery, *, soon: bool = True) -> None:
+    def ack(self, delivery: Delivery) -> None:
         """See ``Subscription.ack``. A delivery that is settled already, or came by another channel, is left alone."""
         if self._take(delivery):
             self._ledger.finish(delivery.tag)
             self._finished += 1
-            if self._collecting:
-                return
-            if soon or self._finished * _SHARE >= self._prefetch:
+            if not self._collecting:
                 self._collecting = True
                 self._wire.at_turn_end(self._send_acks)
-            elif self._later is None:
-                self._later = self._wire.loop.call_later(_LATER, self._send_acks)
 
     def release(self, delivery: Delivery) -> None:
         """See ``Subscription.release``."""
@@ -142,9 +131,6 @@ class PikaSubscription(ContentSink):
 
     def _send_acks(self) -> None:
         self._collecting = False
-        if self._later is not None:
-            self._later.cancel()
-            self._later = None
         if self._alive:
             number = self._channel.number
             self._put([encode_ack(number, tag, multiple) for tag, multiple in self._ledger.collect()])

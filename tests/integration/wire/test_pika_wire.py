@@ -382,30 +382,6 @@ async def test_what_is_finished_in_one_turn_is_acked_by_one_frame(peer: Peer, li
     assert (await acks(peer, 4))[3] == (7, False)
 
 
-async def test_acks_that_may_wait_go_out_by_themselves_and_with_the_next_that_may_not(
-    peer: Peer, link: PikaLink
-) -> None:
-    subscription, deliveries, _ = await consuming(link, peer, *range(1, 31))
-    subscription.ack(deliveries[0], soon=False)
-    assert await acks(peer, 1) == [(1, False)]
-    subscription.ack(deliveries[1], soon=False)
-    subscription.ack(deliveries[2])
-    assert (await acks(peer, 2))[1] == (3, True)
-    for delivery in deliveries[3:]:  # more than the prefetch lets wait
-        subscription.ack(delivery, soon=False)
-    assert (await acks(peer, 3))[2] == (30, True)
-
-
-async def test_acks_that_wait_go_out_before_a_release_and_before_the_end(peer: Peer, link: PikaLink) -> None:
-    subscription, (first, second, third), _ = await consuming(link, peer, 1, 2, 3)
-    subscription.ack(first, soon=False)
-    subscription.release(second)
-    subscription.ack(third, soon=False)
-    await subscription.close()
-    answers = [method for _, method in peer.calls if isinstance(method, (spec.Basic.Ack, spec.Basic.Nack))]
-    assert [method.delivery_tag for method in answers] == [1, 2, 3]
-
-
 async def test_acks_go_out_before_a_release_of_the_same_turn(peer: Peer, link: PikaLink) -> None:
     subscription, (first, second, third), _ = await consuming(link, peer, 1, 2, 3)
     subscription.ack(first)
