@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import orjson
 import pytest
-import yaml
 
 from penstock import ConfigError, SchemaError
-from penstock_jobs import KINDS, PURGE_EXPIRED
+from penstock.schedules.model import utc_text
+from penstock.schedules.reading import read_schedules
+from penstock.schedules.rendering import render
+from penstock_jobs import KINDS, PURGE_EXPIRED, DailyDigest, PurgeExpired
 from services.janitor.app import build
 from services.janitor.folders import Folder
 from services.janitor.ports import Expiring, Problem
@@ -239,13 +241,14 @@ def test_a_purge_that_cannot_be_meant_is_refused(body: str) -> None:
 
 
 def test_our_schedules_ask_for_kinds_of_the_catalogue_with_arguments_that_fit() -> None:
-    file = yaml.safe_load((REPO / "services/scheduler/schedules.yaml").read_text())
-    kinds = {kind.name: kind for kind in KINDS}
-    values = {"{{ fire_time }}": "2026-08-03T02:30:00+02:00", "{{ fire_date }}": "2026-08-03"}
-    for schedule in file["schedules"].values():
-        args = {name: values.get(value, value) for name, value in schedule["args"].items()}
-        kinds[schedule["kind"]].decode(orjson.dumps(args))
-    assert {schedule["kind"] for schedule in file["schedules"].values()} == {
-        "maintenance.purge_expired",
-        "digest.daily",
+    kinds, night = {kind.name: kind for kind in KINDS}, int(datetime(2026, 8, 2, 12, tzinfo=UTC).timestamp())
+    asked = {}
+    for schedule in read_schedules(REPO / "services/scheduler/schedules.yaml"):
+        due = schedule.after(night)
+        assert due is not None
+        args = kinds[schedule.kind].decode(orjson.dumps(render(schedule, due)))
+        asked[schedule.name] = (utc_text(due), args)
+    assert asked == {
+        "purge-expired": ("2026-08-03T00:30:00Z", PurgeExpired(as_of=datetime(2026, 8, 3, 0, 30, tzinfo=UTC))),
+        "daily-digest": ("2026-08-03T05:00:00Z", DailyDigest(date=date(2026, 8, 3))),
     }
