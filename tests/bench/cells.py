@@ -49,7 +49,7 @@ class Cell:
 
     @property
     def overhead(self) -> str:
-        """The measure of what Penstock adds to the same by hand."""
+        """The measure of what Penstock adds to the transaction."""
         return f"overhead_{self.name}"
 
 
@@ -63,7 +63,7 @@ _KINDS = (
 )
 
 NOOPS = tuple(replace(_NOOP, slots=slots, processes=processes) for slots, processes in _CROWDS)
-#: Those that have the same jobs by hand, and their transactions alone, beside them.
+#: Those that have a transaction written by hand beside them.
 COMPARED = tuple(
     Cell(strength, store, slots, processes, count) for strength, store, count in _KINDS for slots, processes in _CROWDS
 )

@@ -27,7 +27,7 @@ class Entrant:
     idle: tuple[str, ...] = ()
     rival: bool = False
     settings: tuple[tuple[str, str], ...] = ()
-    #: The program of the roles that have a store and jobs in the queue.
+    #: The program of the roles that have a store, when it is another.
     stored: str = ""
 
     @property
@@ -61,8 +61,7 @@ ENTRANTS = {
             settings=(("PENSTOCK_TOPOLOGY", str(Path(__file__).with_name("topology.yaml"))),),
             stored=_E + "penstock_stores",
         ),
-        Entrant("hand", _E + "hand", "bench.hand", stored=_E + "hand"),
-        Entrant("bare", _E + "bare", "bench.bare"),
+        Entrant("hand", _E + "hand", "bench.hand"),
         Entrant("pika", _E + "pika_bare", "bench.pika", idle=("-m", _E + "pika_bare", "latency_worker", "1000000000")),
         Entrant("c", _E + "c_ceiling", "bench.c"),
         Entrant(

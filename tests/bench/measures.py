@@ -97,7 +97,7 @@ def _about_stores() -> Iterator[Experiment]:
     yield from (_of_cell(cell) for cell in NOOPS)
     beside = {replace(cell, marks=0): cell for cell in FULL}
     for cell in COMPARED:
-        yield _of_cell(cell, "hand", "bare")
+        yield _of_cell(cell, "hand")
         if cell in beside:
             yield _of_cell(beside[cell])
     yield from (_of_relay(store) for store in ("postgres", "sqlite"))

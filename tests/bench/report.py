@@ -18,15 +18,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 #: The columns, in order.
 WHO = ("penstock", "pika", "c", *RIVALS)
 #: The columns of the table of effects.
-EFFECTS = (
-    "effects once",
-    "slots × processes",
-    "no-op, no store (/s)",
-    "transactions alone (/s)",
-    "by hand (/s)",
-    "penstock (/s)",
-    "overhead",
-)
+EFFECTS = ("effects once", "slots × processes", "no-op, no store (/s)", "by hand (/s)", "penstock (/s)", "overhead")
 
 #: What has a table of its own.
 _ELSEWHERE = {*CELLS, *(measure.name for measure in OVERHEADS)}
@@ -65,7 +57,7 @@ def _effects_row(figures: Figures, cell: Cell) -> tuple[str, ...]:
 
     what = f"{cell.what}, {cell.marks:,} marks before" if cell.marks else cell.what
     over = figure(cell.overhead)
-    rates = figure(cell.idle.name), figure(cell.name, "bare"), figure(cell.name, "hand"), figure(cell.name)
+    rates = figure(cell.idle.name), figure(cell.name, "hand"), figure(cell.name)
     return what, f"{cell.slots} × {cell.processes}", *rates, f"{over} %" if over else ""
 
 
@@ -188,14 +180,9 @@ _METHOD = """\
   process is a worker of so many slots, and all of them are timed together, from the first to the last tenth of the
   jobs. PostgreSQL and SQLite are as durable as installed or more (`synchronous_commit = on`, `synchronous = FULL`),
   Redis writes its append-only file `everysec`. After each run accounts and marks must add up to the jobs.
-- *by hand*: the same jobs without Penstock, as a careful person writes their consumer: Pika, prefetch 256, as many
-  tasks as slots; each decodes its job, has its transaction, commits and acks. PostgreSQL: psycopg and its pool;
+- *by hand*: the same without Penstock and without a broker, as many tasks as slots. PostgreSQL: psycopg and its pool;
   `BEGIN`, `INSERT` of a mark `ON CONFLICT DO NOTHING`, `UPDATE`, `COMMIT`; for a lease an `INSERT` and an `UPDATE` by
   themselves. SQLite: the same in one thread beside the loop, or on the loop, whichever is faster. Redis: `SET NX PX`
-  and `SET XX EX`.
-- *transactions alone*: those without a broker, as many tasks as slots. They are no measure of what Penstock adds: with
-  a transaction between each delivery and its ack the broker can no longer answer many at once (at 16 slots on 3.10 it
-  takes 110 µs of the processor for each job instead of 25), and on a machine they share that is lost to the database,
-  whoever consumes.
-- *overhead*: seconds per job with Penstock ÷ seconds per job by hand − 1.
+  and `SET XX EX`. Ids are UUIDv7 as Penstock's.
+- *overhead*: (seconds per job with the store − seconds per no-op job) ÷ seconds per transaction by hand − 1.
 - *outbox relayed*: one relay, one kind; rows a second that are published, confirmed and marked."""

@@ -83,15 +83,15 @@ def test_a_row_shows_figures_and_how_many_times_as_much_we_did() -> None:
 
 
 def test_effects_have_a_table_of_their_own() -> None:
-    """The rates and what follows from them; a cell beside many marks has a row, and nothing by hand."""
+    """The three rates and what follows from them; a cell beside many marks has a row, and nothing by hand."""
     figures = {
         "noop_64x1": {"penstock": 20000.0},
-        "effect_sqlite_64x1": {"penstock": 1000.0, "hand": 1100.0, "bare": 1500.0},
+        "effect_sqlite_64x1": {"penstock": 1000.0, "hand": 1500.0},
         "effect_sqlite_64x1_full": {"penstock": 950.0},
     }
     assert list(report.effects(with_overheads(figures))) == [
-        ('once="effect", SQLite', "64 × 1", "20,000", "1,500", "1,100", "1,000", "10 %"),
-        ('once="effect", SQLite, 2,000,000 marks before', "64 × 1", "20,000", "", "", "950", ""),
+        ('once="effect", SQLite', "64 × 1", "20,000", "1,500", "1,000", "42.5 %"),
+        ('once="effect", SQLite, 2,000,000 marks before', "64 × 1", "20,000", "", "950", ""),
     ]
     assert list(report.rows(with_overheads(figures))) == []
 

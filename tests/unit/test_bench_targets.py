@@ -88,26 +88,27 @@ def test_every_target_names_what_is_measured() -> None:
     assert wanted - taken == set()
 
 
-@pytest.mark.parametrize(("ours", "percent"), [(1000.0, 0.0), (500.0, 100.0), (2000.0, -50.0)])
-def test_an_overhead_is_what_a_job_takes_beyond_the_same_by_hand(ours: float, percent: float) -> None:
-    """By hand it takes 1 ms: one of 2 ms takes as much again."""
-    assert overhead(ours, by_hand=1000.0) == pytest.approx(percent)
+@pytest.mark.parametrize(("ours", "percent"), [(1000.0, 0.0), (500.0, 125.0), (2000.0, -62.5)])
+def test_an_overhead_is_what_a_job_takes_beyond_a_no_op_and_the_transaction(ours: float, percent: float) -> None:
+    """A no-op of 0.2 ms and a transaction of 0.8 ms: a job of 1 ms adds nothing, one of 2 ms adds 1 to 0.8."""
+    assert overhead(ours, idle=5000.0, by_hand=1250.0) == pytest.approx(percent)
 
 
-@pytest.mark.parametrize(("ours", "reached"), [(871.0, True), (868.0, False)])
+@pytest.mark.parametrize(("ours", "reached"), [(898.0, True), (890.0, False)])
 def test_an_overhead_is_judged_in_its_cell(ours: float, reached: bool) -> None:
-    """Against the same by hand with as many slots and processes, up to 15 %; the transactions alone are not judged."""
+    """Against the no-op and the transaction by as many slots and processes: up to 15 %."""
     figures = {
-        "effect_postgres_16x1": {"penstock": ours, "hand": 1000.0, "bare": 5000.0},
-        "effect_postgres_64x1": {"hand": 100.0},
+        "noop_16x1": {"penstock": 5000.0},
+        "noop_64x1": {"penstock": 500.0},
+        "effect_postgres_16x1": {"penstock": ours, "hand": 1250.0},
     }
     found = verdict(with_overheads(figures), "overhead_effect_postgres_16x1")
     assert found.reached is reached
 
 
-def test_without_one_of_its_two_rates_there_is_no_overhead() -> None:
+def test_without_one_of_its_three_rates_there_is_no_overhead() -> None:
     """What was measured stays as it is."""
-    figures = {"effect_postgres_16x1": {"hand": 5000.0}, "effect_postgres_64x1": {"penstock": 1.0, "bare": 1.0}}
+    figures = {"noop_16x1": {"penstock": 5000.0}, "effect_postgres_64x1": {"penstock": 1.0, "hand": 1.0}}
     assert with_overheads(figures) == figures
 
 

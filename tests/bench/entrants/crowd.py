@@ -21,16 +21,9 @@ class Count:
     def __init__(self, total: int) -> None:
         self.total = total
         self._first, self._last = total // 10, total - total // 10
-        self._begun, self._done = _CONTEXT.Value("q", 0), _CONTEXT.Value("q", 0)
+        self._done = _CONTEXT.Value("q", 0)
         self._seconds = _CONTEXT.Array("d", 2, lock=False)
         self._cpu = _CONTEXT.Value("d", 0.0)
-
-    def begin(self) -> bool:
-        """Whether another one is to be begun, in whatever process: *total* times."""
-        with self._begun.get_lock():
-            raw = self._begun.get_obj()
-            raw.value = raw.value + 1
-            return bool(raw.value <= self.total)
 
     def tick(self) -> None:
         """Count one that is finished."""

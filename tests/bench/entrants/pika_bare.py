@@ -29,7 +29,7 @@ from tests.bench.entrants.common import (
     timed_async,
 )
 
-QUEUE = "bench.pika"
+QUEUE = EXCHANGE = "bench.pika"
 KEY = "bench.note"
 #: The work that the broker has with a job of ours: a topic exchange and a queue with the arguments of a work queue.
 #: Published to the default exchange instead, RabbitMQ takes a quarter (3.10) more messages a second.
@@ -47,17 +47,15 @@ PROPERTIES = pika.BasicProperties(delivery_mode=2, content_type="application/jso
 class Wire:
     """One connection and channel on the running loop, with confirms counted."""
 
-    def __init__(self, connection: AsyncioConnection, channel: Any, name: str) -> None:
+    def __init__(self, connection: AsyncioConnection, channel: Any) -> None:
         self.connection = connection
-        self._name = name
         self.channel = channel
         self.sent = 0
         self.confirmed = 0
         self._progress = asyncio.Event()
 
     @classmethod
-    async def open(cls, name: str = QUEUE) -> Wire:
-        """*name*: of the exchange and of the queue."""
+    async def open(cls) -> Wire:
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[AsyncioConnection] = loop.create_future()
         AsyncioConnection(
@@ -67,10 +65,10 @@ class Wire:
         )
         connection = await opened
         channel = await _answer(lambda done: connection.channel(on_open_callback=done))
-        await _answer(lambda done: channel.exchange_declare(name, "topic", durable=True, callback=done))
-        await _answer(lambda done: channel.queue_declare(name, durable=True, arguments=WORK_QUEUE, callback=done))
-        await _answer(lambda done: channel.queue_bind(name, name, "bench.*", callback=done))
-        return cls(connection, channel, name)
+        await _answer(lambda done: channel.exchange_declare(EXCHANGE, "topic", durable=True, callback=done))
+        await _answer(lambda done: channel.queue_declare(QUEUE, durable=True, arguments=WORK_QUEUE, callback=done))
+        await _answer(lambda done: channel.queue_bind(QUEUE, EXCHANGE, "bench.*", callback=done))
+        return cls(connection, channel)
 
     async def confirm(self) -> None:
         await _answer(lambda done: self.channel.confirm_delivery(self._on_confirm, callback=done))
@@ -80,7 +78,7 @@ class Wire:
         self._progress.set()
 
     def publish(self, body: bytes = BODY) -> None:
-        self.channel.basic_publish(self._name, KEY, body, PROPERTIES, mandatory=True)
+        self.channel.basic_publish(EXCHANGE, KEY, body, PROPERTIES, mandatory=True)
         self.sent += 1
 
     async def publish_window(self, count: int) -> None:
@@ -92,7 +90,7 @@ class Wire:
 
     async def consume(self, on_message: Callable[..., None]) -> None:
         await _answer(lambda done: self.channel.basic_qos(prefetch_count=PREFETCH, callback=done))
-        await _answer(lambda done: self.channel.basic_consume(self._name, on_message, callback=done))
+        await _answer(lambda done: self.channel.basic_consume(QUEUE, on_message, callback=done))
 
     async def close(self) -> None:
         closed = asyncio.get_running_loop().create_future()
@@ -123,17 +121,16 @@ def publish_async(count: int) -> Figures:
 class Blocking:
     """A BlockingConnection of this thread, in confirm mode."""
 
-    def __init__(self, name: str = QUEUE) -> None:
-        self._name = name
+    def __init__(self) -> None:
         self._connection = pika.BlockingConnection(pika.URLParameters(broker_url()))
         self._channel = self._connection.channel()
-        self._channel.exchange_declare(name, "topic", durable=True)
-        self._channel.queue_declare(name, durable=True, arguments=WORK_QUEUE)
-        self._channel.queue_bind(name, name, "bench.*")
+        self._channel.exchange_declare(EXCHANGE, "topic", durable=True)
+        self._channel.queue_declare(QUEUE, durable=True, arguments=WORK_QUEUE)
+        self._channel.queue_bind(QUEUE, EXCHANGE, "bench.*")
         self._channel.confirm_delivery()
 
     def publish(self) -> None:
-        self._channel.basic_publish(self._name, KEY, BODY, PROPERTIES, mandatory=True)
+        self._channel.basic_publish(EXCHANGE, KEY, BODY, PROPERTIES, mandatory=True)
 
     def close(self) -> None:
         self._connection.close()
