@@ -6,11 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from penstock import ConfigError
 from penstock.durations import duration
+from penstock.settings import read_settings
 
 RULES = Path(__file__).with_name("rules.yaml")
 
@@ -34,10 +34,4 @@ class Settings(BaseSettings):
     @classmethod
     def read(cls) -> Self:
         """The settings of this process's environment. Raises ``ConfigError`` with every problem."""
-        try:
-            return cls()
-        except ValidationError as error:
-            problems = error.errors(include_url=False, include_input=False, include_context=False)
-            raise ConfigError(
-                *(f"JANITOR_{str(p['loc'][0]).upper()}: {p['msg'].removeprefix('Value error, ')}" for p in problems)
-            ) from None
+        return read_settings(cls)

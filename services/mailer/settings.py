@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from penstock import ConfigError, RetryPolicy
+from penstock import RetryPolicy
 from penstock.durations import duration
+from penstock.settings import read_settings
 from penstock_jobs.email import Address
 
 
@@ -43,13 +44,7 @@ class Settings(BaseSettings):
     @classmethod
     def read(cls) -> Self:
         """The settings of this process's environment. Raises ``ConfigError``; values are never shown."""
-        try:
-            return cls()
-        except ValidationError as error:
-            problems = error.errors(include_url=False, include_input=False, include_context=False)
-            raise ConfigError(
-                *(f"MAILER_{str(p['loc'][0]).upper()}: {p['msg'].removeprefix('Value error, ')}" for p in problems)
-            ) from None
+        return read_settings(cls)
 
     def retry_policy(self) -> RetryPolicy:
         """When a mail that could not be sent is tried again."""

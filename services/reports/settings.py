@@ -6,11 +6,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from penstock import ConfigError, RetryPolicy
+from penstock import RetryPolicy
 from penstock.durations import duration
+from penstock.settings import read_settings
 
 
 def _span(value: object) -> object:
@@ -41,13 +42,7 @@ class Settings(BaseSettings):
     @classmethod
     def read(cls) -> Self:
         """The settings of this process's environment. Raises ``ConfigError`` with every problem."""
-        try:
-            return cls()
-        except ValidationError as error:
-            problems = error.errors(include_url=False, include_input=False, include_context=False)
-            raise ConfigError(
-                *(f"REPORTS_{str(p['loc'][0]).upper()}: {p['msg'].removeprefix('Value error, ')}" for p in problems)
-            ) from None
+        return read_settings(cls)
 
     def retry_policy(self) -> RetryPolicy:
         """When a report that could not be made is tried again."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self  # flags of any type are handed in
+from typing import Annotated, Any, Self, TypeVar  # flags of any type are handed in
 
 from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,6 +20,8 @@ from penstock.durations import duration
 from penstock.errors import ConfigError
 from penstock.topology.reading import DEFAULT_FILE
 from penstock.urls import BrokerUrl
+
+S = TypeVar("S", bound=BaseSettings)
 
 #: The variables that can name the broker, in the order in which they count.
 BROKER_VARIABLES = ("RABBITMQ_URL", "RABBITMQ_URL_FILE", "AMQP_URL", "CLOUDAMQP_URL")
@@ -110,7 +113,7 @@ class Settings(BaseSettings):
         try:
             settings = cls(**given)
         except ValidationError as error:
-            problems += _words(error, given)
+            problems += _lines(error, lambda name: _source(name, given))
         if problems:
             raise ConfigError(*problems)
         settings._broker = broker
@@ -150,10 +153,19 @@ def _broker(problems: list[str]) -> BrokerUrl | None:
         return None
 
 
-def _words(error: ValidationError, given: dict[str, Any]) -> list[str]:
+def read_settings(cls: type[S]) -> S:
+    """The settings *cls* of a service, from the environment. Raises ``ConfigError`` naming every variable at fault."""
+    try:
+        return cls()
+    except ValidationError as error:
+        prefix = cls.model_config.get("env_prefix", "")
+        raise ConfigError(*_lines(error, lambda name: f"{prefix}{name.upper()}")) from None
+
+
+def _lines(error: ValidationError, source: Callable[[str], str]) -> list[str]:
     """A line for each problem, without the values: one may be a secret in the wrong place."""
     problems = error.errors(include_url=False, include_input=False, include_context=False)
-    return [f"{_source(str(p['loc'][0]), given)}: {p['msg'].removeprefix('Value error, ')}" for p in problems]
+    return [f"{source(str(p['loc'][0]))}: {p['msg'].removeprefix('Value error, ')}" for p in problems]
 
 
 def _source(name: str, given: dict[str, Any]) -> str:
