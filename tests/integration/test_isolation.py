@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
@@ -117,7 +116,6 @@ async def test_a_child_past_its_deadline_is_killed_with_all_it_started(
     assert isinstance(await run(url, worker, "email.child", do="answer"), Done)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="no other system keeps a cap on the address space")
 async def test_a_child_that_takes_more_memory_than_its_cap_fails_alone(url: str, worker: Watched) -> None:
     outcome = await run(url, worker, "email.capped", do="devour")
     assert isinstance(outcome, Retried)
