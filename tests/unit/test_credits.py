@@ -14,6 +14,7 @@ from penstock.storing import EffectStore
 from penstock_jobs import CREDIT_ADD, CREDIT_TRANSFER, KINDS, CreditAdd, CreditTransfer
 from services.credits import handlers, ledger
 from services.credits.app import main, migrate
+from tests.support.stores import opened
 
 LARGEST = 1_000_000_000
 
@@ -23,11 +24,8 @@ async def store(tmp_path: Path) -> AsyncIterator[EffectStore]:
     """A store with a ledger."""
     url = StoreUrl.parse(f"sqlite:///{tmp_path}/store.db")
     await migrate(url)
-    store = store_for(url)
-    assert isinstance(store, EffectStore)
-    await store.open()
-    yield store
-    await store.close()
+    async with opened(url) as store:
+        yield store
 
 
 async def add(store: EffectStore, user: int, amount: int, job_id: str = "add") -> int:

@@ -12,7 +12,6 @@ import pytest
 
 from penstock import Handlers, Job, Reject, SchemaError
 from penstock.claims import StoreUrl
-from penstock.connect import store_for
 from penstock.storing import EffectStore
 from penstock_jobs import DAILY_DIGEST, DailyDigest
 from services.mailer import subscribers
@@ -20,6 +19,7 @@ from services.mailer.app import register_digest
 from services.mailer.command import main, migrate
 from services.mailer.digest import TEMPLATE, Digests, refuse
 from services.mailer.templates import Templates
+from tests.support.stores import opened
 
 DAY = date(2026, 8, 3)
 
@@ -29,11 +29,8 @@ async def store(tmp_path: Path) -> AsyncIterator[EffectStore]:
     """A store with an empty list."""
     url = StoreUrl.parse(f"sqlite:///{tmp_path}/store.db")
     await migrate(url)
-    store = store_for(url)
-    assert isinstance(store, EffectStore)
-    await store.open()
-    yield store
-    await store.close()
+    async with opened(url) as store:
+        yield store
 
 
 async def join(store: EffectStore, *names: str) -> list[int]:
