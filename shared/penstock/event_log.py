@@ -12,7 +12,6 @@ from typing import Any  # log fields of any type
 import structlog
 
 from penstock.events import (
-    ClockSetBack,
     ConnectFailed,
     ConsumingEnded,
     ConsumingStarted,
@@ -20,8 +19,6 @@ from penstock.events import (
     Event,
     Events,
     JobFinished,
-    LeadershipLost,
-    LeadershipWon,
     LinkBlocked,
     LinkLost,
     LinkOpened,
@@ -31,22 +28,28 @@ from penstock.events import (
     Relayed,
     RelayParked,
     RelayPutOff,
-    SchedulePaused,
-    ScheduleResumed,
-    SchedulerStandsBy,
-    SchedulesRead,
-    SchedulesRefused,
-    ScheduleStateLost,
     SettleFailed,
     StoreAnswered,
     StoreLost,
-    Ticked,
-    TickRefused,
-    TicksMissed,
     WatchdogReopened,
 )
 from penstock.outcome import WORDS, Dead, Done, Failure, Retried
 from penstock.printable import shortened
+from penstock.schedules.events import (
+    ClockSetBack,
+    LeadershipLost,
+    LeadershipWon,
+    SchedulePaused,
+    ScheduleResumed,
+    SchedulerMessageRefused,
+    SchedulerStandsBy,
+    SchedulesRead,
+    SchedulesRefused,
+    ScheduleStateLost,
+    Ticked,
+    TickRefused,
+    TicksMissed,
+)
 from penstock.schedules.model import utc_text
 
 SUMMARY_EVERY = 60.0
@@ -95,6 +98,7 @@ class EventLog:
             ClockSetBack: self._set_back,
             SchedulePaused: self._paused,
             ScheduleResumed: self._resumed,
+            SchedulerMessageRefused: self._strange,
         }
 
     @property
@@ -234,6 +238,9 @@ class EventLog:
 
     def _resumed(self, event: ScheduleResumed) -> None:
         self._log.info("schedule resumed", schedule=event.schedule, by=_cut(event.by))
+
+    def _strange(self, event: SchedulerMessageRefused) -> None:
+        self._log.warning("refused in the schedulers' queue", what=_cut(event.reason))
 
     def _count(self, what: str, times: int = 1) -> None:
         self._counts[what] += times

@@ -7,7 +7,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from penstock.outcome import Outcome
-from penstock.schedules.model import Schedule
+from penstock.schedules.events import (
+    ClockSetBack,
+    LeadershipLost,
+    LeadershipWon,
+    SchedulePaused,
+    ScheduleResumed,
+    SchedulerMessageRefused,
+    SchedulerStandsBy,
+    SchedulesDue,
+    SchedulesRead,
+    SchedulesRefused,
+    ScheduleStateLost,
+    Ticked,
+    TickRefused,
+    TicksMissed,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -239,117 +254,6 @@ class OutboxBacklog:
     parked: int
 
 
-@dataclass(slots=True, eq=False)
-class SchedulesRead:
-    """The schedules file was read: these count from now on."""
-
-    schedules: tuple[Schedule, ...]
-
-
-@dataclass(slots=True, eq=False)
-class SchedulesRefused:
-    """The schedules file cannot be used as it is; the old schedules go on."""
-
-    reason: str
-
-
-@dataclass(slots=True, eq=False)
-class SchedulerStandsBy:
-    """A scheduler stands ready; perhaps another one leads."""
-
-    name: str
-
-
-@dataclass(slots=True, eq=False)
-class LeadershipWon:
-    """The scheduler *name* leads from now on, as the *term*-th leader and after *previous*.
-
-    *through*: the instant up to which all ticks are out (seconds since 1970 UTC).
-    """
-
-    name: str
-    term: int
-    previous: str
-    through: int
-
-
-@dataclass(slots=True, eq=False)
-class LeadershipLost:
-    """The scheduler *name* leads no more."""
-
-    name: str
-    reason: str
-
-
-@dataclass(slots=True, eq=False)
-class ScheduleStateLost:
-    """No state was found on the broker: the first start, or somebody emptied the queue. Nothing is made up for."""
-
-    name: str
-
-
-@dataclass(slots=True, eq=False)
-class Ticked:
-    """A schedule's tick for *instant* (seconds since 1970 UTC) is on the broker, *late* seconds after it."""
-
-    schedule: str
-    kind: str
-    id: str
-    instant: int
-    late: float
-
-
-@dataclass(slots=True, eq=False)
-class TickRefused:
-    """A schedule's tick for *instant* was not taken; *again* says whether it will be tried again."""
-
-    schedule: str
-    kind: str
-    instant: int
-    reason: str
-    again: bool
-
-
-@dataclass(slots=True, eq=False)
-class TicksMissed:
-    """*count* ticks of a schedule will not be published, the *newest* of them at that instant."""
-
-    schedule: str
-    count: int
-    newest: int
-
-
-@dataclass(slots=True, eq=False)
-class SchedulesDue:
-    """What a leader waits for: *due*, the instant of the earliest tick that is not out (None: none will ever be)."""
-
-    due: int | None
-
-
-@dataclass(slots=True, eq=False)
-class ClockSetBack:
-    """The clock is *seconds* behind the instant up to which all ticks are out: none is due until it has caught up."""
-
-    seconds: float
-
-
-@dataclass(slots=True, eq=False)
-class SchedulePaused:
-    """A schedule ticks no more until it is resumed."""
-
-    schedule: str
-    by: str
-    reason: str
-
-
-@dataclass(slots=True, eq=False)
-class ScheduleResumed:
-    """A schedule ticks again; what fell due meanwhile is not made up for."""
-
-    schedule: str
-    by: str
-
-
 Event = (
     WorkerStarted
     | JobStarted
@@ -390,6 +294,7 @@ Event = (
     | ClockSetBack
     | SchedulePaused
     | ScheduleResumed
+    | SchedulerMessageRefused
 )
 Subscriber = Callable[[Event], None]
 

@@ -12,14 +12,17 @@ import uuid
 from collections.abc import Sequence
 from typing import Any  # futures of any result
 
-from penstock.errors import BrokerError, ConfigError, ConnectionLost, PenstockError
+from penstock.errors import BrokerError, ConnectionLost, PenstockError
 from penstock.events import Events
 from penstock.failpoints import reach
 from penstock.message import Delivery, Message
 from penstock.ports import Link, Subscription
+from penstock.printable import printable, shortened
 from penstock.publishing import Outgoing, Publishing
-from penstock.schedules.state import MAX_STATE, Command, State, read_command, read_state
+from penstock.schedules.events import SchedulerMessageRefused
+from penstock.schedules.state import Command, State, read_command, read_state
 from penstock.sending import Sender
+from penstock.tasks import ended
 from penstock.topology.names import CLAIM_KEY, KNOCK_KEY, SCHEDULER, STATE_KEY
 
 #: Messages held at once: a state or two, and commands that wait for the next one. Consuming anew with more would hand
@@ -37,16 +40,15 @@ _Age = tuple[int, int]
 class Leadership:
     """One connection's candidacy: opened, perhaps won, lost with the connection or the consumer. One event loop.
 
-    What it finds in the queue and does not know it throws away, and remembers in ``strange``.
+    What it finds in the queue and does not know it throws away, and tells.
     """
 
     def __init__(self, link: Link, name: str, events: Events) -> None:
         #: Done, with the reason, when this is over. Never raises.
         self.lost: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
-        #: How many messages were thrown away.
-        self.strange = 0
         self._link = link
         self._name = name
+        self._events = events
         self._sender = Sender(_OnlyLink(link))
         self._publishing = Publishing(self._sender, events)
         self._claim = uuid.uuid4().hex
@@ -86,8 +88,12 @@ class Leadership:
         return self._held[max(self._held)][0] if self._held else None
 
     async def publish(self, ticks: Sequence[Outgoing]) -> list[PenstockError | None]:
-        """Publish *ticks*, pipelined; the answer to each, None where confirmed. Raises ``ConnectionLost`` at the end of
-        this leadership: then some may be out."""
+        """Publish *ticks*, pipelined; the answer to each, None where confirmed.
+
+        A broker that takes no messages (an alarm) is waited for. Raises ``ConnectionLost`` at the end of this
+        leadership: then some may be out.
+        """
+        await self._taken()
         answers = await self._publishing.send_many(ticks, _CONFIRM_TICK)
         self._check()
         return answers
@@ -95,13 +101,11 @@ class Leadership:
     async def write(self, state: State, answered: Sequence[Delivery] = ()) -> None:
         """Make *state* the one that counts, confirmed, and only then let go of the older ones and of *answered*.
 
-        Raises ``ConnectionLost`` when this leadership has ended, ``ConfigError`` when the state is too large.
+        A broker that takes no messages is waited for. Raises ``ConnectionLost`` when this leadership has ended, and the
+        other ``BrokerError`` when the state was not taken: then this leadership is to be closed.
         """
-        body = state.encode()
-        if len(body) > MAX_STATE:
-            raise ConfigError(f"the schedulers' state takes {len(body)} bytes, over {MAX_STATE}: resume some schedules")
         self._written = max(self._written, _age(state))
-        await self._tell(Message(body, type=STATE_KEY), STATE_KEY)
+        await self._tell(Message(state.encode(), type=STATE_KEY), STATE_KEY)
         reach("state-written")
         for delivery in answered:
             self._ack(delivery)
@@ -130,7 +134,19 @@ class Leadership:
         if self._subscription is not None:
             await self._subscription.close()
 
+    async def _taken(self) -> None:
+        """Wait until the broker takes messages. Raises ``BrokerError``."""
+        opening = asyncio.create_task(self._sender.outlet())
+        waits: list[asyncio.Future[Any]] = [opening, self.lost]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            self._check()
+            opening.result()
+        finally:
+            await ended(opening)
+
     async def _tell(self, message: Message, key: str) -> None:
+        await self._taken()
         deadline = asyncio.get_running_loop().time() + _CONFIRM
         await self._sender.send(message, SCHEDULER, key, deadline)
         self._check()
@@ -169,8 +185,8 @@ class Leadership:
                 self._asked.append((command, delivery))
                 self._news.set()
             case _:
-                self.strange += 1
                 self._ack(delivery)
+                self._events.emit(SchedulerMessageRefused(_strange(delivery)))
 
     def _take(self, state: State, delivery: Delivery) -> None:
         """Hold a state; of those found before the claim only the newest, for the others say nothing any more."""
@@ -219,3 +235,9 @@ class _OnlyLink:
 def _age(state: State) -> _Age:
     """What makes a state newer: a later leader's counts more than any of those before."""
     return state.term, state.seq
+
+
+def _strange(delivery: Delivery) -> str:
+    """What was thrown away, as far as its words tell."""
+    kind = shortened(printable(delivery.message.type or "a message without a type"), 40)
+    return f"{kind} by the key {shortened(printable(delivery.key), 40)}, {len(delivery.message.body)} bytes"

@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any  # tasks of any kind
 
 from penstock.claiming import persistently
 from penstock.clock import Clock, SystemClock
@@ -33,6 +32,7 @@ from penstock.reconnecting import CONNECT_TIMEOUT, Reconnecting
 from penstock.relay_rules import Rests, Sorted, packed, sort
 from penstock.relaying import Outbox, Waiting
 from penstock.sending import Sender
+from penstock.tasks import ended
 
 #: Kinds on their way at once: one whose queue takes nothing holds up no other.
 LANES = 4
@@ -105,10 +105,10 @@ class Relay:
             await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 working.result()
-            await _ended(working)
+            await ended(working)
             return await self._drain(drain_timeout.total_seconds())
         finally:
-            await _ended(working, stopping, *self._batches.values())
+            await ended(working, stopping, *self._batches.values())
             await self._sender.close()
             await self._links.close()
             await self._outbox.close()
@@ -123,7 +123,7 @@ class Relay:
             for task in done:
                 task.result()
         finally:
-            await _ended(*tasks)
+            await ended(*tasks)
 
     async def _relay(self) -> None:
         while True:
@@ -148,7 +148,7 @@ class Relay:
                     news.result()
                     news = asyncio.create_task(self._outbox.news())
         finally:
-            await _ended(news)
+            await ended(news)
 
     async def _until_the_broker_takes(self) -> None:
         """While the broker is away or blocks us, nothing is taken and held. Raises ``AccessRefused``."""
@@ -266,10 +266,3 @@ class Relay:
         if not late:
             self._forgive()
         return not late
-
-
-async def _ended(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel *tasks* and wait for their end."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

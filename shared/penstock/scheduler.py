@@ -9,22 +9,24 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Protocol  # tasks of any kind
+from typing import Protocol  # tasks of any kind
 
 from penstock.clock import Clock, SystemClock
-from penstock.errors import ConnectionLost, TopologyMismatch
-from penstock.events import Events, LeadershipLost, LeadershipWon, SchedulerStandsBy, ScheduleStateLost
+from penstock.errors import BrokerError, ConnectionLost
+from penstock.events import ConnectFailed, Events
 from penstock.leading import Leadership
 from penstock.ports import Broker, Link
 from penstock.reconnecting import CONNECT_TIMEOUT, Reconnecting
+from penstock.schedules.events import LeadershipLost, LeadershipWon, SchedulerStandsBy, ScheduleStateLost
 from penstock.schedules.model import Schedule
 from penstock.schedules.state import State
+from penstock.tasks import ended
 from penstock.ticking import REWRITE, Ticking
 
-#: Seconds between two looks at the file, before a new candidacy, and before one after the queue was missing.
+#: Seconds between two looks at the file, before a new candidacy, and before one after the broker refused something.
 _POLL_EVERY = 1.0
 _PAUSE = 0.2
-_MISSING_PAUSE = 2.0
+_REFUSED_PAUSE = 2.0
 
 #: Seconds a leader that is stopped may take to finish its move.
 _LAST_MOVE = 10.0
@@ -90,7 +92,7 @@ class Scheduler:
                     task.result()
         finally:
             await self._step_down(tasks[0])
-            await _ended(*tasks, stopping)
+            await ended(*tasks, stopping)
             await self._links.close()
 
     async def _step_down(self, working: asyncio.Task[None]) -> None:
@@ -114,10 +116,11 @@ class Scheduler:
                 await self._stand(link)
             except ConnectionLost:
                 pass  # told where it happened; stand again
-            except TopologyMismatch:
+            except BrokerError as error:
                 if not self._stood:
                     raise
-                pause = _MISSING_PAUSE
+                pause = _REFUSED_PAUSE
+                self.events.emit(ConnectFailed(self.name, str(error), 1, pause))
             await self._links.renew(link)
             await asyncio.sleep(pause)
 
@@ -146,7 +149,7 @@ class Scheduler:
         self._leadership = leadership
         try:
             await self._tick(ticking)
-        except ConnectionLost as error:
+        except BrokerError as error:
             self.events.emit(LeadershipLost(self.name, str(error)))
             if not leadership.link_lost:
                 self._rewrite = max(self._rewrite / 2, _SOONEST_REWRITE)
@@ -160,10 +163,3 @@ class Scheduler:
                 self._changed.clear()
                 ticking.follow(self._source.schedules)
             await ticking.once()
-
-
-async def _ended(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel *tasks* and wait for their end."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -8,21 +8,22 @@ from dataclasses import dataclass, replace
 
 from penstock.clock import Clock
 from penstock.errors import BrokerError, PenstockError
-from penstock.events import (
-    ClockSetBack,
-    Events,
-    SchedulePaused,
-    ScheduleResumed,
-    SchedulesDue,
-    Ticked,
-    TickRefused,
-    TicksMissed,
-)
+from penstock.events import Events
 from penstock.failpoints import reach
 from penstock.leading import Leadership
 from penstock.message import MAX_BODY, Delivery
 from penstock.publishing import Outgoing, Packer
 from penstock.schedules.due import Agenda, Due, still_owed
+from penstock.schedules.events import (
+    ClockSetBack,
+    SchedulePaused,
+    ScheduleResumed,
+    SchedulerMessageRefused,
+    SchedulesDue,
+    Ticked,
+    TickRefused,
+    TicksMissed,
+)
 from penstock.schedules.model import Schedule
 from penstock.schedules.state import Command, Pause, State
 from penstock.schedules.ticks import tick, tick_headers
@@ -125,13 +126,15 @@ class Ticking:
                 self._events.emit(TicksMissed(due.schedule.name, due.missed, due.newest_missed))
         reach("ticks-published")
         owed = self._owed({due.schedule.name for due in retried}, refused)
-        self.state = replace(
-            self.state,
-            seq=self.state.seq + 1,
-            through=max(self.state.through, now),
-            written=self._clock.now_ms(),
-            paused=paused,
-            owed={name: instants for name, instants in owed.items() if name not in paused},
+        self.state = self._bounded(
+            replace(
+                self.state,
+                seq=self.state.seq + 1,
+                through=max(self.state.through, now),
+                written=self._clock.now_ms(),
+                paused=paused,
+                owed={name: instants for name, instants in owed.items() if name not in paused},
+            )
         )
         await self._leadership.write(self.state, [delivery for _, delivery in commands])
 
@@ -190,12 +193,24 @@ class Ticking:
             self._rests.pop(name, None)
         return {name: tuple(instants[-MAX_OWED:]) for name, instants in owed.items() if name in self._schedules}
 
+    def _bounded(self, state: State) -> State:
+        """*state*, without what is owed when it has no room for it."""
+        if state.fits:
+            return state
+        for name, instants in state.owed.items():
+            self._events.emit(TicksMissed(name, len(instants), max(instants)))
+        return replace(state, owed={})
+
     def _obeyed(self, commands: Iterable[Command]) -> dict[str, Pause]:
         """What is paused once *commands* are obeyed."""
         paused = dict(self.state.paused)
         for asked in commands:
             if asked.command == "pause":
-                paused[asked.name] = Pause(asked.at, asked.by, asked.reason)
+                pause = Pause(asked.at, asked.by, asked.reason)
+                if not replace(self.state, paused={**paused, asked.name: pause}, owed={}).fits:
+                    self._events.emit(SchedulerMessageRefused(f"to pause {asked.name}: so many pauses have no room"))
+                    continue
+                paused[asked.name] = pause
                 self._events.emit(SchedulePaused(asked.name, asked.by, asked.reason))
             elif paused.pop(asked.name, None) is not None:
                 self._events.emit(ScheduleResumed(asked.name, asked.by))

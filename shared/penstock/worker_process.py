@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
 
 import structlog
 
@@ -18,6 +17,7 @@ from penstock.event_log import subscribe
 from penstock.events import ConsumingStarted, Event
 from penstock.parent import Tie
 from penstock.readiness import Readiness
+from penstock.serving import loop_factory
 from penstock.settings import Settings
 from penstock.storing import Store
 from penstock.topology.names import work_queue
@@ -35,7 +35,7 @@ def work(target: str, settings: Settings) -> int:
     unfinished the process ends here with 1, for the threads of their handlers cannot be waited for. Raises
     ``PenstockError`` for what keeps the worker from starting.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         clean = runner.run(_work(target, settings))
         if not clean:
             _leave(1)
@@ -148,15 +148,6 @@ class _Stopping:
         elif self._task is not None:
             _log.info("stopping before the first job")
             self._task.cancel()
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's loop where it is installed; None is asyncio's own."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def _leave(code: int) -> None:

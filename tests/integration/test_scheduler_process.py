@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx2
@@ -20,7 +19,7 @@ import pytest
 from penstock.testing.broker_files import free_ports
 from tests.support.commands import penstock
 from tests.support.processes import ROOT
-from tests.support.scheduling import drain
+from tests.support.scheduling import drain, no_gap
 from tests.support.waiting import eventually
 from tests.support.working import empty
 
@@ -53,15 +52,6 @@ def told(log: Path, words: str) -> int:
     return log.read_text().count(words)
 
 
-async def instants(url: str) -> list[str]:
-    return [job_id.split(":", 2)[2] for job_id in await drain(url, "jobs.email")]
-
-
-def no_gap(found: list[str]) -> bool:
-    first, last = datetime.fromisoformat(min(found)), datetime.fromisoformat(max(found))
-    return len(set(found)) == (last - first) // timedelta(seconds=1) + 1
-
-
 @pytest.mark.parametrize(("harm", "within"), [(signal.SIGKILL, 5), (signal.SIGSTOP, 25)])
 async def test_a_leader_that_is_killed_or_frozen_is_followed_without_a_gap(
     url: str, tmp_path: Path, harm: signal.Signals, within: float
@@ -78,7 +68,7 @@ async def test_a_leader_that_is_killed_or_frozen_is_followed_without_a_gap(
             first.send_signal(signal.SIGCONT)
             second.terminate()
             assert second.wait(15) == 0
-    assert no_gap(await instants(url))
+    assert no_gap(await drain(url, "jobs.email"))
 
 
 async def test_a_broken_file_keeps_the_old_schedules_and_a_mended_one_counts(url: str, tmp_path: Path) -> None:
@@ -162,3 +152,13 @@ def test_the_next_runs_of_a_schedule_are_shown_in_its_zone_and_utc(tmp_path: Pat
     file.write_text("schedules: {xmas: {at: 2996-12-24T18:00:00+01:00, zone: Europe/Berlin, kind: email.tick}}\n")
     done = penstock("schedule", "next", "xmas", "--file", str(file))
     assert done.out.split() == ["2996-12-24", "18:00:00", "Europe/Berlin", "2996-12-24T17:00:00Z"]
+
+
+def test_a_schedule_that_may_not_overlap_is_refused_where_no_store_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "schedules.yaml"
+    file.write_text("schedules: {a: {every: 1h, kind: email.tick, overlap: skip}}\n")
+    for words in (("--check",), ()):
+        refused = penstock("scheduler", str(file), *words, RABBITMQ_URL="amqp://127.0.0.1:1", PENSTOCK_STORE_URL="")
+        assert refused.code == 5
+        assert "schedules.a.overlap: skip needs a store" in refused.err
+    assert penstock("scheduler", str(file), "--check", PENSTOCK_STORE_URL="sqlite:///store.db").code == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any  # events of any type
 
 import aio_pika
@@ -13,9 +13,10 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from penstock.brokers.pika_driver import PikaBroker
 from penstock.clock import Clock
-from penstock.events import Event, LeadershipWon
+from penstock.events import Event
 from penstock.ports import Link
 from penstock.scheduler import Scheduler
+from penstock.schedules.events import LeadershipWon
 from penstock.schedules.model import Schedule
 from penstock.schedules.state import Command
 from penstock.topology.names import COMMAND_KEY, SCHEDULER
@@ -97,13 +98,19 @@ async def scheduling(
             await task
 
 
-async def ask(url: str, command: Command) -> None:
+def no_gap(ids: list[str]) -> bool:
+    """Whether the *ids* of ticks of one schedule of every second leave out none from the first to the last."""
+    instants = {datetime.fromisoformat(each.split(":", 2)[2]) for each in ids}
+    return len(instants) == (max(instants) - min(instants)) // timedelta(seconds=1) + 1
+
+
+async def ask(url: str, *commands: Command) -> None:
     """Ask the schedulers for something, as a foreign client."""
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
         exchange = await channel.get_exchange(SCHEDULER, ensure=False)
-        message = aio_pika.Message(command.message().body, type=COMMAND_KEY)
-        await exchange.publish(message, COMMAND_KEY)
+        for command in commands:
+            await exchange.publish(aio_pika.Message(command.message().body, type=COMMAND_KEY), COMMAND_KEY)
 
 
 async def take(

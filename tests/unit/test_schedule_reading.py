@@ -9,7 +9,8 @@ import pytest
 
 from penstock import Events
 from penstock.errors import ConfigError
-from penstock.events import Event, SchedulesRefused
+from penstock.events import Event
+from penstock.schedules.events import SchedulesRefused
 from penstock.schedules.model import CatchUp, Overlap
 from penstock.schedules.reading import parse_schedules, read_schedules, without_store
 from penstock.schedules.rendering import render

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
@@ -22,6 +21,7 @@ from penstock.printable import printable
 from penstock.readiness import Readiness
 from penstock.relay import LANES, Relay
 from penstock.relaying import Backlog, Outbox, Parked
+from penstock.serving import loop_factory, obey_signals
 from penstock.settings import Settings
 
 _UNKNOWN = 6
@@ -61,7 +61,7 @@ def run_command(
     """
     settings = Settings.load(store_url=store_url)
     logs.setup(settings)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         clean = runner.run(_run(settings, lanes))
     raise typer.Exit(0 if clean else _UNFINISHED)
 
@@ -119,23 +119,13 @@ async def _run(settings: Settings, lanes: int) -> bool:
     try:
         async with health.served(settings, relay.events, Readiness([relay.name]), "relay"):
             running = asyncio.create_task(relay.run(stop=stop, drain_timeout=settings.drain_timeout))
-            _obey_signals(stop, running)
+            obey_signals(stop, running)
             await asyncio.wait([running])
     finally:
         lines.close()
     clean = not running.cancelled() and running.result()
     _log.info("stopped", clean=clean)
     return clean
-
-
-def _obey_signals(stop: asyncio.Event, running: asyncio.Task[bool]) -> None:
-    def on_signal() -> None:
-        if stop.is_set():
-            running.cancel()
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
 
 
 @asynccontextmanager
@@ -155,12 +145,3 @@ def _json(backlog: list[Backlog], parked: list[Parked]) -> str:
     ]
     jobs = [{"id": job.job_id, "kind": job.kind, "reason": job.reason, "added": instant(job.added)} for job in parked]
     return orjson.dumps({"kinds": kinds, "parked": jobs}).decode()
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's loop where it is installed; None is asyncio's own."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop

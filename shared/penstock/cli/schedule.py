@@ -87,10 +87,8 @@ def next_command(
     as_json: AsJson = False,
 ) -> None:
     """Show when a schedule is due next, in its zone and in UTC."""
-    schedule, instants, instant = _named(file, name), list[int](), int(time.time())
-    while len(instants) < count and (following := schedule.after(instant)) is not None:
-        instant = following
-        instants.append(instant)
+    schedule = _named(file, name)
+    instants = schedule.following(int(time.time()), count)
     local = zone(schedule.zone).local
     rows = [(f"{local(each):%Y-%m-%d %H:%M:%S}", schedule.zone, utc_text(each)) for each in instants]
     if as_json:

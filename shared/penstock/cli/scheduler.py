@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ import typer
 
 from penstock import __version__, health, logs
 from penstock.brokers.pika_driver import PikaBroker
+from penstock.errors import ConfigError
 from penstock.event_log import subscribe
 from penstock.events import Events
 from penstock.readiness import Readiness
@@ -22,10 +24,12 @@ from penstock.schedules.model import Schedule, utc_text
 from penstock.schedules.reading import read_schedules, without_store
 from penstock.schedules.watching import Watched
 from penstock.schedules.zones import zone
+from penstock.serving import loop_factory, obey_signals
 from penstock.settings import Settings
 
 #: A leader that froze or was cut off is given up by the broker after some 13 s.
 _HEARTBEAT = timedelta(seconds=5)
+_UNFINISHED = 1
 
 _EXAMPLES = """
 \b
@@ -50,50 +54,51 @@ def scheduler(
     """Publish what falls due by FILE, until it is told to stop."""
     settings = Settings.load()
     if check:
-        _show(read_schedules(file))
+        _show(_usable(settings, file))
         return
     logs.setup(settings)
-    asyncio.run(_run(settings, file))
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        clean = runner.run(_run(settings, file))
+    raise typer.Exit(0 if clean else _UNFINISHED)
 
 
-async def _run(settings: Settings, file: Path) -> None:
-    events = Events()
+async def _run(settings: Settings, file: Path) -> bool:
+    """Serve until a signal; whether it ended by itself after the first one."""
+    events, stop, url = Events(), asyncio.Event(), settings.broker_url
     lines = subscribe(events)
-    url = settings.broker_url
     try:
-        watched = Watched(file, read_schedules, events)
+        watched = Watched(file, partial(_usable, settings), events)
         role = Scheduler(
-            watched,
-            PikaBroker(url, heartbeat=_HEARTBEAT),
-            connect_timeout=settings.connect_timeout,
-            events=events,
+            watched, PikaBroker(url, heartbeat=_HEARTBEAT), connect_timeout=settings.connect_timeout, events=events
         )
         _log.info("scheduling", version=__version__, file=str(file), broker=url.masked)
-        for problem in without_store(watched.schedules, str(file)) if settings.store_url is None else ():
-            _log.warning(problem)
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
         async with health.served(settings, events, Readiness([role.name]), "scheduler"):
-            await role.run(stop=stop)
+            running = asyncio.create_task(role.run(stop=stop))
+            obey_signals(stop, running)
+            await asyncio.wait([running])
     finally:
         lines.close()
-    _log.info("stopped")
+    clean = not running.cancelled()
+    if clean:
+        running.result()
+    _log.info("stopped", clean=clean)
+    return clean
 
 
-def _show(schedules: tuple[Schedule, ...]) -> None:
+def _usable(settings: Settings, file: Path) -> Sequence[Schedule]:
+    """The schedules of *file*. Raises ``ConfigError`` also for what needs a store where none is named."""
+    schedules = read_schedules(file)
+    if settings.store_url is None and (problems := without_store(schedules, str(file))):
+        raise ConfigError(*problems)
+    return schedules
+
+
+def _show(schedules: Sequence[Schedule]) -> None:
     now = int(time.time())
     for schedule in schedules:
         state = "" if schedule.enabled else " (disabled)"
         typer.echo(f"{schedule.name}{state}: {schedule.kind}, {schedule.trigger.words}")
-        for instant in _next(schedule, now, 3):
+        for instant in schedule.following(now, 3):
             local = zone(schedule.zone).local(instant)
             typer.echo(f"  {local:%Y-%m-%d %H:%M:%S} {schedule.zone}, {utc_text(instant)}")
     typer.echo(f"{len(schedules)} schedules, read at {datetime.now(UTC):%H:%M:%S} UTC")
-
-
-def _next(schedule: Schedule, now: int, count: int) -> list[int]:
-    found: list[int] = []
-    while len(found) < count and (instant := schedule.after(found[-1] if found else now)) is not None:
-        found.append(instant)
-    return found

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any  # events of any type
 
-from penstock.events import (
+from penstock.metrics.group import SHORT, Handle
+from penstock.metrics.meters import counter, gauge, histogram
+from penstock.schedules.events import (
     LeadershipLost,
     LeadershipWon,
     SchedulesDue,
@@ -15,8 +17,6 @@ from penstock.events import (
     TickRefused,
     TicksMissed,
 )
-from penstock.metrics.group import SHORT, Handle
-from penstock.metrics.meters import counter, gauge, histogram
 
 
 class Ticks:

@@ -78,6 +78,13 @@ class Schedule:
         found = self.trigger.after(instant if self.starts is None else max(instant, self.starts - 1))
         return None if found is None or (self.ends is not None and found > self.ends) else found
 
+    def following(self, instant: int, count: int) -> list[int]:
+        """Up to *count* instants of this schedule after *instant*."""
+        found: list[int] = []
+        while len(found) < count and (after := self.after(found[-1] if found else instant)) is not None:
+            found.append(after)
+        return found
+
     def before(self, instant: int) -> int | None:
         """The last instant of this schedule before *instant*, within its bounds; None when there was none."""
         found = self.trigger.before(instant if self.ends is None else min(instant, self.ends + 1))

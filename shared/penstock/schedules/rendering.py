@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any  # a job's arguments are any JSON
-from zoneinfo import ZoneInfo
 
 from penstock.schedules.model import Schedule, utc_text
+from penstock.schedules.zones import zone
 
 _PLACE = re.compile(r"\{\{\s*(.*?)\s*\}\}")
 
 
 def _local(schedule: Schedule, instant: int) -> datetime:
-    return datetime.fromtimestamp(instant, UTC).astimezone(ZoneInfo(schedule.zone))
+    return zone(schedule.zone).local(instant)
 
 
 def _previous(schedule: Schedule, instant: int) -> str | None:

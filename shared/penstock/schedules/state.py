@@ -11,8 +11,11 @@ import orjson
 from penstock.message import Message
 from penstock.topology.names import COMMAND_KEY
 
-#: A state above this (bytes of JSON) is not written: it is held in memory by the broker and rewritten at every tick.
+#: A state never grows beyond this (bytes of JSON): it is rewritten at every tick. What asks for more is refused.
 MAX_STATE = 256 * 1024
+
+#: Of what somebody asked for only so much is kept (characters).
+_MAX_WORDS = 500
 
 _VERSION = 1
 
@@ -42,6 +45,11 @@ class State:
     written: int
     paused: Mapping[str, Pause] = field(default_factory=dict)
     owed: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    @property
+    def fits(self) -> bool:
+        """Whether it may be written."""
+        return len(self.encode()) <= MAX_STATE
 
     def encode(self) -> bytes:
         """The state as JSON."""
@@ -88,7 +96,7 @@ def read_command(body: bytes) -> Command | None:
     """The command that *body* holds, or None when it is not one."""
     try:
         value: Any = orjson.loads(body)
-        command, name, by, reason = (str(value[part]) for part in ("command", "name", "by", "reason"))
+        command, name, by, reason = (str(value[part])[:_MAX_WORDS] for part in ("command", "name", "by", "reason"))
         asked = Command(command, name, by, int(value["at"]), reason)
     except (ValueError, TypeError, KeyError):
         return None

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from penstock.errors import ConfigError
-from penstock.events import Events, SchedulesRead, SchedulesRefused
+from penstock.events import Events
+from penstock.schedules.events import SchedulesRead, SchedulesRefused
 from penstock.schedules.model import Schedule
 
 Read = Callable[[Path], Sequence[Schedule]]
