@@ -57,6 +57,16 @@ def done(watched: Watched) -> Counter[str]:
     return Counter(event.id for event in watched.finished if isinstance(event.outcome, Done))
 
 
+async def all_done(watched: Watched, ids: list[str]) -> None:
+    """Wait until *ids* and no others are done; one that is not tells what became of it so far."""
+    try:
+        await eventually(lambda: done(watched).keys() == set(ids), within=40)
+    except AssertionError:
+        left = set(ids) - done(watched).keys()
+        told = {job: [repr(event.outcome) for event in watched.finished if event.id == job] for job in left}
+        raise AssertionError(f"not done after 40 s: {told}") from None
+
+
 def burnt(watched: Watched) -> set[int]:
     """The attempts that were made."""
     return {event.attempt for event in watched.of(JobFinished)}
@@ -77,7 +87,7 @@ async def test_a_store_that_is_killed_and_comes_back_costs_no_attempt_and_no_job
         assert await depth(url, "jobs.email.dead") == 0
         server.start()
         await watched.until(StoreAnswered, within=20)
-        await eventually(lambda: done(watched).keys() == set(ids), within=40)
+        await all_done(watched, ids)
         assert burnt(watched) == {1}
         assert await depth(url, "jobs.email.dead") == 0
     assert await ledger(store) == Counter(ids)
@@ -161,6 +171,6 @@ async def test_a_full_disk_stops_effects_and_loses_none(url: str, tmp_path: Path
             await publish(url, *ids)
             await watched.until(StoreLost)
         await watched.until(StoreAnswered, within=20)
-        await eventually(lambda: done(watched).keys() == set(ids), within=40)
+        await all_done(watched, ids)
         assert burnt(watched) == {1}
     assert await ledger(store) == Counter(ids)
