@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from penstock.clock import Clock
 from penstock.errors import BrokerError, PenstockError
 from penstock.events import Events
 from penstock.failpoints import reach
-from penstock.leading import Leadership
 from penstock.message import MAX_BODY, Delivery
 from penstock.publishing import Outgoing, Packer
 from penstock.schedules.due import Agenda, Due, still_owed
@@ -65,8 +66,28 @@ class _Rest:
 _RESTED = _Rest()
 
 
+class Leader(Protocol):
+    """Who publishes in a term, and remembers: a ``Leadership``, or one that has no rivals."""
+
+    async def publish(self, ticks: Sequence[Outgoing]) -> list[PenstockError | None]:
+        """See ``Leadership.publish``."""
+        ...
+
+    async def write(self, state: State, answered: Sequence[Delivery] = ()) -> None:
+        """See ``Leadership.write``."""
+        ...
+
+    def commands(self) -> list[tuple[Command, Delivery]]:
+        """See ``Leadership.commands``."""
+        ...
+
+    async def news(self, seconds: float) -> None:
+        """See ``Leadership.news``."""
+        ...
+
+
 class Ticking:
-    """The term of *leadership* from *state* on, by *schedules*. Used once, on one event loop.
+    """The term of *leader* from *state* on, by *schedules*. Used once, on one event loop.
 
     Ticks go out first, confirmed; then the state, confirmed; then the old state is let go. Whoever leads after a crash
     in between publishes the same ticks by the same ids. A tick that is refused holds up no other.
@@ -74,7 +95,7 @@ class Ticking:
 
     def __init__(
         self,
-        leadership: Leadership,
+        leader: Leader,
         state: State,
         schedules: Sequence[Schedule],
         clock: Clock,
@@ -83,7 +104,7 @@ class Ticking:
         rewrite: float = REWRITE,
     ) -> None:
         self.state = state
-        self._leadership = leadership
+        self._leader = leader
         self._clock = clock
         self._events = events
         self._rewrite = rewrite
@@ -93,7 +114,13 @@ class Ticking:
         self._schedules: dict[str, Schedule] = {}
         self._agenda = Agenda((), 0)
         self._told: int | None = -1
+        self._written = time.monotonic()
         self.follow(schedules)
+
+    @property
+    def held(self) -> float:
+        """Seconds since the state was last written, by no clock that anybody sets."""
+        return time.monotonic() - self._written
 
     def follow(self, schedules: Sequence[Schedule]) -> None:
         """Go by *schedules* from now on: nothing that is out comes again, nothing that is due is left out."""
@@ -104,15 +131,15 @@ class Ticking:
         """Do what is due now, then wait until there may be more: a second at most. Raises ``ConnectionLost``."""
         now = self._clock.now_ms() // 1000
         self._look_at_clock(now)
-        commands = self._leadership.commands()
+        commands = self._leader.commands()
         retried = self._retried(now)
         found = self._agenda.take(now)
-        if found or retried or commands or self._clock.now_ms() - self.state.written >= self._rewrite * 1000:
+        if found or retried or commands or self.held >= self._rewrite:
             await self._move(found, retried, commands, now)
         if self._agenda.next != self._told:
             self._told = self._agenda.next
             self._events.emit(SchedulesDue(self._told))
-        await self._leadership.news(self._pause())
+        await self._leader.news(self._pause())
 
     async def _move(
         self, found: list[Due], retried: list[Due], commands: list[tuple[Command, Delivery]], now: int
@@ -136,13 +163,13 @@ class Ticking:
                 owed={name: instants for name, instants in owed.items() if name not in paused},
             )
         )
-        await self._leadership.write(self.state, [delivery for _, delivery in commands])
+        await self._leader.write(self.state, [delivery for _, delivery in commands])
 
     async def _publish(self, ticks: Sequence[_Tick]) -> list[_Tick]:
         """Publish *ticks*; the ones to be tried again."""
         packed = [(each, self._packed(each)) for each in ticks]
         outgoing = [(each, item) for each, item in packed if isinstance(item, Outgoing)]
-        answers = await self._leadership.publish([item for _, item in outgoing]) if outgoing else []
+        answers = await self._leader.publish([item for _, item in outgoing]) if outgoing else []
         refused = []
         for (each, item), answer in zip(outgoing, answers, strict=True):
             if answer is None:
@@ -223,7 +250,8 @@ class Ticking:
         self._set_back = behind > _SET_BACK
 
     def _pause(self) -> float:
-        """Seconds until something may be due."""
-        if self._agenda.next is None:
-            return _LOOK_EVERY
-        return min(_LOOK_EVERY, max(0.0, self._agenda.next - self._clock.now_ms() / 1000))
+        """Seconds until something may be due: a tick, or the state itself."""
+        pause = min(_LOOK_EVERY, self._rewrite - self.held)
+        if self._agenda.next is not None:
+            pause = min(pause, self._agenda.next - self._clock.now_ms() / 1000)
+        return max(0.0, pause)

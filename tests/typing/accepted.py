@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from sqlite3 import Connection as File
 from typing import Any, TypedDict, assert_type
 
@@ -31,6 +32,8 @@ from penstock import (
     Worker,
     outbox,
 )
+from penstock.schedules.events import Ticked
+from penstock.testing import Schedule, WorkerTest, parse_schedules, read_schedules
 
 
 class SendEmail(BaseModel):
@@ -117,3 +120,10 @@ async def results() -> Result | None:
     async with Results("sqlite:///store.db") as found:
         assert_type(await found.wait("order-1", timeout=timedelta(seconds=5)), Result)
         return await found.get("order-1", consumer="email")
+
+
+async def under_test(handlers: Handlers) -> None:
+    some: list[Schedule] = [each for each in read_schedules(Path("schedules.yaml")) if each.enabled]
+    async with WorkerTest(handlers, schedules=[*some, *parse_schedules("schedules: {}")]) as t:
+        await t.advance(timedelta(hours=1))
+        assert_type(t.ticks[0], Ticked)

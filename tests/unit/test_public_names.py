@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 
 import penstock
+from penstock import testing
 
 _QUOTED = re.compile(r"(: |-> )'([^']*)'")  # annotations are kept as text
 
@@ -23,11 +24,15 @@ def surface() -> Iterator[str]:
     """Every public name with its signature, and its public members, a line each."""
     for name in penstock.__all__:
         yield from _lines(name, getattr(penstock, name))
+    for name in testing.__all__:
+        yield from _lines(f"testing.{name}", getattr(testing, name))
 
 
 def _lines(name: str, value: object) -> Iterator[str]:
     if inspect.ismodule(value):
         yield from (f"{name}.{member}{_signature(getattr(value, member))}" for member in value.__all__)
+    elif inspect.isfunction(value):
+        yield f"{name}{_signature(value)}"
     elif not inspect.isclass(value):
         yield f"{name} = {value}".replace("penstock.", "")
     elif issubclass(value, Enum):
@@ -63,7 +68,8 @@ def test_the_public_names_are_the_approved_ones() -> None:
 
 
 def test_the_names_are_listed_once_and_in_order() -> None:
-    assert penstock.__all__ == sorted(set(penstock.__all__))
+    for module in (penstock, testing):
+        assert module.__all__ == sorted(set(module.__all__))
 
 
 def test_every_public_name_says_what_it_is() -> None:

@@ -12,15 +12,18 @@ from typing import Any, Self, TypeVar  # options of a worker are handed through
 
 from penstock.brokers.memory import MemoryBroker
 from penstock.claims import StoreUrl
-from penstock.events import ConsumingStarted, Event, JobFinished
+from penstock.events import ConsumingStarted, Event, Events, JobFinished
 from penstock.handlers import Handlers
 from penstock.job import JobKind, Receipt
 from penstock.message import Message
 from penstock.outcome import Dead, Done, Duplicate, Expired, Outcome, Retried, Skipped, Snoozed
 from penstock.publisher import AsyncPublisher
+from penstock.schedules.events import Ticked
+from penstock.schedules.model import Schedule
 from penstock.stores.sqlite import SqliteStore
 from penstock.storing import Store
 from penstock.testing.clock import ManualClock
+from penstock.testing.schedules import ManualSchedules
 from penstock.topology.build import build
 from penstock.topology.names import DELAY, JOBS, UNROUTED, dead_queue
 from penstock.topology.spec import QueueSpec, Spec
@@ -43,8 +46,8 @@ class WorkerTest:
             await t.advance(timedelta(seconds=1))
             assert len(t.done) == 1
 
-    The worker is the real one; only the broker is in memory and only the wall clock is turned by hand: delays, retries
-    and expiries pass when the test says so, deadlines of handlers pass in real time.
+    The worker is the real one; only the broker is in memory and only the wall clock is turned by hand: delays, retries,
+    expiries and schedules pass when the test says so, deadlines of handlers pass in real time.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class WorkerTest:
         broker: MemoryBroker | None = None,
         factory: str | None = None,
         store: Store | None = None,
+        schedules: Sequence[Schedule] = (),
         **options: Any,
     ) -> None:
         """Prepare to run *subject*: a worker not yet run, or handlers, for which one is made on *queue* with *options*.
@@ -65,6 +69,8 @@ class WorkerTest:
         handler. *clock* and *broker*: to be shared with another test of the same broker; *spec* is then left out.
         *factory*: as for ``Worker.run``, for handlers with ``isolation="process"``. *store*: for handlers that say
         ``once``, migrated already; without one they get a fresh SQLite file, whose leases pass by *clock*.
+        *schedules*: what a scheduler beside the worker publishes (``read_schedules`` reads a file's), from the instant
+        after the one at which the test begins.
         """
         self.worker = subject if isinstance(subject, Worker) else Worker(subject, queue=queue, **options)
         self.clock = clock or ManualClock()
@@ -77,6 +83,7 @@ class WorkerTest:
         self._store = store
         #: Where the store is that this test made for itself; empty until it has begun, and when it has none.
         self.store_url = ""
+        self._schedules = self._scheduled(schedules)
         self._stop = asyncio.Event()
         self._consuming = asyncio.Event()
         self._running: asyncio.Task[bool] | None = None
@@ -103,7 +110,7 @@ class WorkerTest:
 
     async def advance(self, by: timedelta) -> None:
         """Let *by* pass: what falls due meanwhile happens in order, each at its instant, and is settled. Raises as
-        ``settled`` does."""
+        ``settled`` does, and ``PublishError`` for a schedule's tick that is refused."""
         self._raise_if_ended()
         await self.clock.advance(by)
         self._raise_if_ended()
@@ -153,6 +160,11 @@ class WorkerTest:
         return self._ended_as(Expired)
 
     @property
+    def ticks(self) -> Sequence[Ticked]:
+        """What the schedules have published so far, in order."""
+        return [event for event in self.events if isinstance(event, Ticked)]
+
+    @property
     def dead_letters(self) -> Sequence[Message]:
         """What lies in the queue's dead letters, those that the broker made included."""
         return self.broker.ready(dead_queue(self.worker.queue))
@@ -178,6 +190,7 @@ class WorkerTest:
         await asyncio.wait([self._running, started], return_when=asyncio.FIRST_COMPLETED)
         started.cancel()
         self._raise_if_ended()
+        await self._schedules.open()
         return self
 
     async def __aexit__(
@@ -187,10 +200,16 @@ class WorkerTest:
         assert self._running is not None
         self._stop.set()
         await asyncio.wait([self._running])
+        await self._schedules.close()
         await self.publisher.close()
         self._files.close()
         if error is None and not self._running.result():
             raise TimeoutError(f"a handler still ran {DRAIN.total_seconds():g} s after the test was over")
+
+    def _scheduled(self, schedules: Sequence[Schedule]) -> ManualSchedules:
+        events = Events()
+        events.subscribe(self._saw, Ticked)
+        return ManualSchedules(schedules, self.broker, self.clock, events)
 
     async def _opened_store(self) -> Store | None:
         if self._store is None and self.worker.needs_store:
