@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from html import unescape
 from types import TracebackType
 from typing import Any, Self  # the API's JSON
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import httpx2
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -68,14 +70,18 @@ class Management:
     ``BrokerError`` for anything else the API refuses.
     """
 
-    def __init__(self, url: BrokerUrl, at: str | None = None) -> None:
-        """The virtual host of *url*; *at* is the value of ``RABBITMQ_MANAGEMENT_URL``. Raises ``ConfigError``."""
+    def __init__(self, url: BrokerUrl, at: str | None = None, *, timeout: float = TIMEOUT, tries: int = TRIES) -> None:
+        """The virtual host of *url*; *at* is the value of ``RABBITMQ_MANAGEMENT_URL``. Raises ``ConfigError``.
+
+        *timeout*: seconds for an answer. *tries*: how often a question is put while nothing answers.
+        """
         self._at = ManagementUrl.of(url, at)
+        self._tries = tries
         self._vhost = quote(url.vhost, safe="")
         self._http = httpx2.Client(
             base_url=self._at.base,
             auth=(self._at.user, self._at.password),
-            timeout=TIMEOUT,
+            timeout=timeout,
             verify=url.ssl_context() or True,
             trust_env=False,  # a broker is not behind the proxy that leads out
         )
@@ -95,6 +101,27 @@ class Management:
     def version(self) -> str:
         """The broker's version, such as ``4.3.6``."""
         return str(self._call("GET", "overview")["rabbitmq_version"])
+
+    @property
+    def at(self) -> str:
+        """Where it answers and as whom, without the password."""
+        return f"{self._at.base} as {self._at.user}"
+
+    def read(self, path: str, **query: str | int) -> Any:
+        """What ``GET /api/PATH`` answers; ``{vhost}`` in *path* stands for the virtual host."""
+        filled = path.replace("{vhost}", self._vhost)
+        return self._call("GET", f"{filled}?{urlencode(query)}" if query else filled)
+
+    def clock_offset(self) -> timedelta:
+        """How far the broker's clock is ahead of ours, to about a second: HTTP tells no more. Not repeated."""
+        before = datetime.now(UTC)
+        answer = self._requested("GET", "whoami", None, tries=1)
+        self._answered(answer, "whoami")
+        after = datetime.now(UTC)
+        if (date := answer.headers.get("date")) is None:
+            raise BrokerError(f"management API {self._at.base}: tells no time; does a proxy take the Date away?")
+        theirs = parsedate_to_datetime(date) + timedelta(milliseconds=500)
+        return theirs - (before + (after - before) / 2)
 
     def live(self) -> Live:
         """All exchanges, queues, bindings and policies of the virtual host."""
@@ -163,24 +190,27 @@ class Management:
 
     def _call(self, method: str, path: str, body: object = None) -> Any:
         """One request; what is safe to repeat is repeated while nothing answers."""
+        return self._answered(self._requested(method, path, body, self._tries), path)
+
+    def _requested(self, method: str, path: str, body: object, tries: int) -> httpx2.Response:
         again = httpx2.TransportError if method in ("GET", "PUT") else httpx2.ConnectError
         attempts = Retrying(
             retry=retry_if_exception_type(again),
-            stop=stop_after_attempt(TRIES),
+            stop=stop_after_attempt(tries),
             wait=wait_random_exponential(multiplier=0.2, max=1),
             reraise=True,
         )
         try:
-            answer = attempts(self._http.request, method, f"/api/{path}", json=body)
+            return attempts(self._http.request, method, f"/api/{path}", json=body)
         except httpx2.HTTPError as error:
             raise ConnectionLost(
                 f"management API {self._at.base}: no answer ({error}); is the broker's rabbitmq_management plugin on, "
                 "and RABBITMQ_MANAGEMENT_URL right?"
             ) from error
-        return self._answered(answer, path)
 
     def _answered(self, answer: httpx2.Response, path: str) -> Any:
         where = f"management API {self._at.base}: "
+        path = path.partition("?")[0]
         if answer.status_code in (401, 403):
             raise AccessRefused(
                 f"{where}user {self._at.user!r} is refused at {path.partition('/')[0]}: {_reason(answer)}"

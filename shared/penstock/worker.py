@@ -73,7 +73,8 @@ class Worker:
         self.limits = Limits(max_body, binds, unknown_kind_grace)
         self.events = events or Events()
         self.name = f"{name or queue}@{socket.gethostname()}:{os.getpid()}"
-        self._consumer_timeout = consumer_timeout
+        #: What it takes the broker's to be.
+        self.consumer_timeout = consumer_timeout
         self._patience = watchdog.total_seconds()
         #: May be replaced before ``run``: a test hands a clock of its own to a worker that a factory built.
         self.clock = clock or SystemClock()
@@ -85,6 +86,10 @@ class Worker:
     def prefetch(self) -> int:
         """Deliveries held at once to begin with; see ``Reserve``."""
         return Reserve(self.slots).prefetch
+
+    def held_at_most(self, handler: Handler) -> timedelta | None:
+        """How long a delivery for *handler* may stay unsettled, the reserve before it included; None: no deadline."""
+        return None if handler.timeout is None else handler.timeout * (self.prefetch / max(self.slots, 1))
 
     @property
     def connections(self) -> tuple[str, str]:
@@ -261,19 +266,18 @@ class Worker:
         longest = max((handler.timeout for handler in self.handlers if handler.timeout is not None), default=None)
         if longest is None:
             return Reserve(self.slots)
-        return Reserve(self.slots, int(self.slots * (0.9 * self._consumer_timeout / longest - 1)))
+        return Reserve(self.slots, int(self.slots * (0.9 * self.consumer_timeout / longest - 1)))
 
     def _problems_of(self, handler: Handler, factory: str | None) -> Iterator[str]:
         try:
             handler.kind.check()
         except RegistrationError as error:
             yield str(error)
-        share = self.prefetch / max(self.slots, 1)
-        longest = handler.timeout * share if handler.timeout else None
-        if longest is not None and longest >= self._consumer_timeout:
+        longest = self.held_at_most(handler)
+        if longest is not None and longest >= self.consumer_timeout:
             yield (
                 f"{handler.kind.name} may run {handler.timeout}, {longest} with the reserve before it: not below "
-                f"the broker's consumer timeout of {self._consumer_timeout}, when another worker gets the job"
+                f"the broker's consumer timeout of {self.consumer_timeout}, when another worker gets the job"
             )
         if handler.isolation is Isolation.PROCESS and factory is None:
             yield f"{handler.kind.name} runs in a child process, which needs a factory: penstock worker MODULE:FACTORY"

@@ -23,6 +23,7 @@ _COMMANDS = {
     "outbox": "penstock.cli.outbox",
     "topology": "penstock.cli.topology",
     "broker": "penstock.cli.broker",
+    "doctor": "penstock.cli.doctor",
 }
 
 #: The command line's own word for wrong usage, found by the class typer exports.

@@ -30,12 +30,16 @@ class Effort(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One difference: of what, in which words, and the way to migrate or mend where ``apply`` is not it."""
+    """One difference: of what, in which words, and the way to migrate or mend where ``apply`` is not it.
+
+    *policy*: the one that does it, where a policy endangers what was declared well.
+    """
 
     subject: str
     words: str
     effort: Effort
     way: str | None = None
+    policy: str | None = None
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.words}" + (f"; {self.way}" if self.way else "")
@@ -132,7 +136,7 @@ def _dangers(subject: str, found: Found, endangers: Endangers) -> Iterator[Diffe
             if (why := endangers(key, value)) is not None:
                 words = f"policy {policy.name} sets {key} to {_shown(value)}: {why}"
                 way = f"take {key} out of that policy, or keep it away from ^jobs"
-                yield Difference(subject, words, Effort.DANGEROUS, way)
+                yield Difference(subject, words, Effort.DANGEROUS, way, policy.name)
 
 
 def _endangers_exchange(exchange: Exchange) -> Endangers:

@@ -1,0 +1,1 @@
+"""What ``penstock doctor`` looks at, and what it says of each thing."""

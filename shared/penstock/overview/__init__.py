@@ -1,0 +1,1 @@
+"""What runs on the broker now, and what of it is worth an alarm."""
