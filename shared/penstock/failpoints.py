@@ -11,7 +11,8 @@ from penstock.errors import ConfigError
 
 VARIABLE = "PENSTOCK_FAILPOINTS"
 
-#: Every place there is, in the order a job meets them.
+#: Every place there is: those of a job in the order it meets them, then those of dead letters, of a relay and of a
+#: scheduler.
 PLACES = (
     "before-claim",
     "before-enter",
@@ -21,8 +22,12 @@ PLACES = (
     "committed",
     "before-mark",
     "copy-confirmed",
+    "letters-named",
+    "letter-confirmed",
     "outbox-taken",
     "outbox-published",
+    "ticks-published",
+    "state-written",
 )
 
 _WAYS = ("kill", "stop", "raise", "exit")

@@ -31,7 +31,8 @@ _REFUSED_PAUSE = 2.0
 #: Seconds a leader that is stopped may take to finish its move.
 _LAST_MOVE = 10.0
 
-#: A leader that the broker takes the state away from writes it twice as often from then on, down to this (seconds).
+#: A leader that the broker takes the state away from had held it for too long: from then on it writes it after half of
+#: that time, but not sooner than this (seconds).
 _SOONEST_REWRITE = 1.0
 
 
@@ -152,7 +153,7 @@ class Scheduler:
         except BrokerError as error:
             self.events.emit(LeadershipLost(self.name, str(error)))
             if not leadership.link_lost:
-                self._rewrite = max(self._rewrite / 2, _SOONEST_REWRITE)
+                self._rewrite = max(min(self._rewrite, ticking.held) / 2, _SOONEST_REWRITE)
             raise
         finally:
             self._leadership = None

@@ -86,6 +86,21 @@ class Fragile:
             self.node.ctl("set_vm_memory_high_watermark", "0.6")
 
 
+    @contextmanager
+    def impatient(self) -> Iterator[None]:
+        """The node takes back what is held for two seconds, and looks often."""
+        self._set(consumer_timeout=2_000, channel_tick_interval=200)
+        try:
+            yield
+        finally:
+            self._set(consumer_timeout=1_800_000, channel_tick_interval=60_000)
+
+    def _set(self, **settings: int) -> None:
+        """Change what new channels and consumers go by."""
+        each = (f"application:set_env(rabbit, {name}, {value})" for name, value in settings.items())
+        self.node.ctl("eval", ", ".join(each) + ".")
+
+
 @pytest.fixture(scope="session")
 def fragile_node(broker_version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fragile]:
     """The one node for all destructive tests of a version: a start takes seconds."""

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -19,6 +14,7 @@ import pytest
 from penstock.testing.broker_files import free_ports
 from tests.support.commands import penstock
 from tests.support.processes import ROOT
+from tests.support.scheduler_process import scheduler, told
 from tests.support.scheduling import drain, no_gap
 from tests.support.waiting import eventually
 from tests.support.working import empty
@@ -29,27 +25,6 @@ SECONDLY = 'schedules: {secondly: {every: 1s, kind: email.tick, args: {at: "{{ f
 @pytest.fixture(autouse=True)
 async def _empty(url: str) -> None:
     await empty(url, "jobs.email", "jobs.scheduler", "jobs.scheduler.view")
-
-
-@contextmanager
-def scheduler(url: str, file: Path, number: int, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """A process, and the file of its log."""
-    log = file.with_name(f"log{number}")
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "penstock", "scheduler", str(file)],
-            env={**os.environ, "RABBITMQ_URL": url, "PENSTOCK_LOG_FORMAT": "json", **settings},
-            stderr=stream,
-        )
-    try:
-        yield process, log
-    finally:
-        process.kill()
-        process.wait()
-
-
-def told(log: Path, words: str) -> int:
-    return log.read_text().count(words)
 
 
 @pytest.mark.parametrize(("harm", "within"), [(signal.SIGKILL, 5), (signal.SIGSTOP, 25)])

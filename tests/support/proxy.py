@@ -14,7 +14,7 @@ _DELIVER = b"\x00\x3c\x00\x3c"
 
 
 class Proxy:
-    """Passes bytes on until a test cuts the connections, refuses new ones, or swallows the deliveries."""
+    """Passes bytes on until a test cuts the connections or the cable, refuses new ones, or swallows the deliveries."""
 
     def __init__(self, url: str) -> None:
         self._target = urlsplit(url)
@@ -26,6 +26,8 @@ class Proxy:
         #: While true, deliveries vanish on their way to the client, as if the broker had forgotten its consumer.
         self.swallowing = False
         self.swallowed = 0
+        #: While true, all bytes vanish both ways and the connections stay: a cable that was pulled.
+        self.cut_off = False
 
     @property
     def url(self) -> str:
@@ -69,8 +71,9 @@ class Proxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
+                if not self.cut_off:
+                    writer.write(data)
+                    await writer.drain()
         self._close(writer)
 
     async def _pump_frames(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -86,7 +89,7 @@ class Proxy:
                     if self.swallowing and rest[:4] == _DELIVER:
                         swallowed.add(channel)
                         self.swallowed += 1
-                if channel not in swallowed or kind > 3:
+                if not self.cut_off and (channel not in swallowed or kind > 3):
                     writer.write(head + rest)
                     await writer.drain()
         self._close(writer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any  # events of any type
@@ -98,10 +98,10 @@ async def scheduling(
             await task
 
 
-def no_gap(ids: list[str]) -> bool:
-    """Whether the *ids* of ticks of one schedule of every second leave out none from the first to the last."""
+def no_gap(ids: Collection[str], every: int = 1) -> bool:
+    """Whether the *ids* of ticks of one schedule, of *every* so many seconds, leave out none from first to last."""
     instants = {datetime.fromisoformat(each.split(":", 2)[2]) for each in ids}
-    return len(instants) == (max(instants) - min(instants)) // timedelta(seconds=1) + 1
+    return len(instants) == (max(instants) - min(instants)) // timedelta(seconds=every) + 1
 
 
 async def ask(url: str, *commands: Command) -> None:

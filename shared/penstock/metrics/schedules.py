@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any  # events of any type
 
@@ -13,10 +14,14 @@ from penstock.schedules.events import (
     SchedulesDue,
     SchedulesRead,
     SchedulesRefused,
+    ScheduleStateLost,
     Ticked,
     TickRefused,
     TicksMissed,
 )
+
+#: Schedules whose counters are shown before there was anything to count, at most: room is left for those that have.
+_MOST_BEGUN = 500
 
 
 class Ticks:
@@ -32,11 +37,16 @@ class Ticks:
         self._missed = counter("penstock_schedule_missed_total", "Ticks that will not be published.", "schedule")
         self._known = gauge("penstock_schedules", "Schedules in the file.")
         self._unusable = counter("penstock_schedules_refused_total", "Changed files that could not be used.")
+        self._state_lost = gauge(
+            "penstock_schedule_state_lost_timestamp_seconds", "When this scheduler found no state on the broker, or 0."
+        )
         self._leads.child()
+        self._state_lost.child()
         self._unusable.child()
         self.families = (
             *(self._leads, self._term, self._due, self._lag),
             *(self._ticks, self._refused, self._missed, self._known, self._unusable),
+            self._state_lost,
         )
         self.handles: Mapping[type[Any], Handle] = {
             LeadershipWon: self._won,
@@ -47,6 +57,7 @@ class Ticks:
             TicksMissed: self._gone,
             SchedulesRead: self._read,
             SchedulesRefused: self._not_usable,
+            ScheduleStateLost: self._found_none,
         }
 
     def _won(self, event: LeadershipWon) -> None:
@@ -70,6 +81,13 @@ class Ticks:
 
     def _read(self, event: SchedulesRead) -> None:
         self._known.child().value = len(event.schedules)
+        # They begin at 0: an increase from nothing is none to Prometheus.
+        for schedule in event.schedules[:_MOST_BEGUN]:
+            self._missed.child(schedule.name)
+            self._refused.child(schedule.name)
 
     def _not_usable(self, _: SchedulesRefused) -> None:
         self._unusable.child().value += 1
+
+    def _found_none(self, _: ScheduleStateLost) -> None:
+        self._state_lost.child().value = int(time.time())
