@@ -100,6 +100,10 @@ class Settings(BaseSettings):
     #: each has its own, from this one on.
     metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     metrics_host: str = "127.0.0.1"
+    #: Processes that ``penstock status`` asks for their metrics, ``host:port`` by commas.
+    metrics_targets: str | None = None
+    #: Names of fields, by commas, that are not shown of dead letters, beside those that sound like secrets.
+    redact: str = ""
     env: Annotated[Profile, BeforeValidator(_lower)] = Profile.DEVELOPMENT
     _broker: BrokerUrl | None = PrivateAttr(default=None)
 
@@ -135,6 +139,11 @@ class Settings(BaseSettings):
     def store_terms(self) -> StoreTerms:
         """How a worker uses its store."""
         return StoreTerms(self.store_lease, self.store_retention, self.dead_retention)
+
+    @property
+    def redacted_names(self) -> frozenset[str]:
+        """The names in ``redact``, in lower case."""
+        return frozenset(name.strip().lower() for name in self.redact.split(",") if name.strip())
 
     @property
     def production(self) -> bool:

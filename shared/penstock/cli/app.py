@@ -18,12 +18,15 @@ _COMMANDS = {
     "worker": "penstock.cli.worker",
     "scheduler": "penstock.cli.scheduler",
     "schedule": "penstock.cli.schedule",
+    "status": "penstock.cli.status",
+    "queues": "penstock.cli.queues",
+    "workers": "penstock.cli.workers",
+    "doctor": "penstock.cli.doctor",
     "dead": "penstock.cli.dead",
     "store": "penstock.cli.store",
     "outbox": "penstock.cli.outbox",
     "topology": "penstock.cli.topology",
     "broker": "penstock.cli.broker",
-    "doctor": "penstock.cli.doctor",
 }
 
 #: The command line's own word for wrong usage, found by the class typer exports.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,8 @@ from rich.text import Text
 from penstock import logs
 from penstock.cli.storing import AsJson, StoreUrlOption
 from penstock.cli.topology import File
-from penstock.doctor.examination import examine
+from penstock.cli.values import span
+from penstock.doctor.examination import PATIENCE, examine
 from penstock.doctor.findings import Finding, State, exit_code, failed
 from penstock.errors import ConfigError
 from penstock.printable import printable
@@ -46,10 +48,14 @@ def doctor(
     ] = None,
     file: File = None,
     store_url: StoreUrlOption = None,
+    timeout: Annotated[
+        timedelta | None,
+        typer.Option(metavar="DURATION", parser=span, help="How long each may take to answer (2s)."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check everything that Penstock needs here, one line each: OK, or what is wrong and the cure."""
-    findings = _findings(targets or [], file, store_url)
+    findings = _findings(targets or [], file, store_url, timeout or PATIENCE)
     if as_json:
         typer.echo(orjson.dumps([_plain(finding) for finding in findings]).decode())
     else:
@@ -58,13 +64,13 @@ def doctor(
         raise typer.Exit(code)
 
 
-def _findings(targets: Sequence[str], file: Path | None, store_url: str | None) -> list[Finding]:
+def _findings(targets: Sequence[str], file: Path | None, store_url: str | None, timeout: timedelta) -> list[Finding]:
     try:
         settings = Settings.load(topology=file, store_url=store_url)
     except ConfigError as error:
         return failed("settings", error)
     logs.setup(settings, default=LogLevel.ERROR)
-    return asyncio.run(examine(settings, targets))
+    return asyncio.run(examine(settings, targets, patience=timeout))
 
 
 def _show(findings: Sequence[Finding]) -> None:

@@ -17,6 +17,8 @@ from penstock.settings import Settings
 from penstock.storing import Store
 
 _PORT = "metrics port"
+#: Seconds for a process on this machine to say that it is alive.
+_PROBE = 2.0
 _STORE = "store"
 _START = "start it, or correct PENSTOCK_STORE_URL"
 
@@ -61,7 +63,7 @@ def _forgets_too_soon(settings: Settings) -> Iterator[Finding]:
         yield wrong(_STORE, words, "raise PENSTOCK_STORE_RETENTION, or lower PENSTOCK_DEAD_RETENTION")
 
 
-async def metrics_port(settings: Settings, patience: timedelta) -> Finding:
+async def metrics_port(settings: Settings) -> Finding:
     """Whether the port for metrics can be had, or is held by a Penstock process already."""
     port, host = settings.metrics_port, settings.metrics_host
     if not port:
@@ -69,7 +71,7 @@ async def metrics_port(settings: Settings, patience: timedelta) -> Finding:
     try:
         await asyncio.get_running_loop().run_in_executor(None, _try, host, port)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE and await _is_ours(host, port, patience):
+        if error.errno == errno.EADDRINUSE and await _is_ours(host, port):
             return well(_PORT, f"{host}:{port} is served by a Penstock process already; another one needs its own")
         words = f"{host}:{port} cannot be had: {error.strerror or error}"
         return wrong(
@@ -86,10 +88,10 @@ def _try(host: str, port: int) -> None:
         trial.listen()
 
 
-async def _is_ours(host: str, port: int, patience: timedelta) -> bool:
+async def _is_ours(host: str, port: int) -> bool:
     """Whether what listens there answers as our liveness probe does."""
     with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(patience.total_seconds()):
+        async with asyncio.timeout(_PROBE):
             reader, writer = await asyncio.open_connection(host, port)
             try:
                 writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")

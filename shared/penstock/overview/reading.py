@@ -1,0 +1,172 @@
+"""Asks the management API for what an overview shows, in few questions whatever the number of queues."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any  # the management API's JSON
+
+from penstock.delay import LEVELS, level_queue
+from penstock.errors import AccessRefused
+from penstock.management import Management
+from penstock.overview import history
+from penstock.overview.model import Broker, Level, Overview, Processes, QueueState, Share
+from penstock.topology.names import UNROUTED, dead_queue, work_queue
+from penstock.topology.spec import name_problem
+
+Json = Mapping[str, Any]
+
+#: Work queues that are looked into; of more, those that hold most.
+MOST = 40
+
+#: The most entries RabbitMQ puts on a page, and how long a pattern of names may get in a question.
+_PAGE = 500
+_LONGEST = 4_000
+
+_COLUMNS = ",".join(
+    (
+        *("name", "consumers", "messages", "messages_ready", "messages_unacknowledged", "messages_dlx"),
+        *("messages_details.samples", "messages_ready_details.samples", "messages_unacknowledged_details.samples"),
+        *("message_stats.publish", "message_stats.publish_details", "message_stats.ack", "message_stats.ack_details"),
+    )
+)
+
+
+def overview(management: Management, processes: Processes, most: int | None = MOST) -> Overview:
+    """The broker's queues, judged by nobody yet; of more than *most* work queues only those that hold most.
+
+    Counts of messages are some seconds old. Raises as ``Management`` does.
+    """
+    totals = _totals(management)
+    families = sorted(_families(totals), key=lambda name: (-_held(totals, name), name))
+    chosen = families if most is None else families[:most]
+    details = _details(management, chosen)
+    now = time.time_ns() // 1_000_000
+    queues = [_queue(name, details, totals, processes, now) for name in chosen]
+    return Overview(
+        broker=_broker(management),
+        queues=queues,
+        levels=[level for number in range(LEVELS) if (level := _level(number, totals)) is not None],
+        unrouted=_count(totals.get(UNROUTED), "messages"),
+        quiet=len(families) - len(chosen),
+        processes=processes,
+    )
+
+
+def _totals(management: Management) -> Mapping[str, Json]:
+    """Counts of every queue, without the statistics that cost the broker a millisecond each."""
+    found = management.read("queues/{vhost}", disable_stats="true", enable_queue_totals="true")
+    return {entry["name"]: entry for entry in found}
+
+
+def _families(totals: Collection[str]) -> Iterator[str]:
+    """The names of work queues: ``email`` of ``jobs.email``."""
+    prefix = work_queue("")
+    for queue in totals:
+        if queue.startswith(prefix) and name_problem(name := queue.removeprefix(prefix)) is None:
+            yield name
+
+
+def _held(totals: Mapping[str, Json], name: str) -> int:
+    return _count(totals.get(work_queue(name)), "messages") + _count(totals.get(dead_queue(name)), "messages")
+
+
+def _details(management: Management, names: Sequence[str]) -> Mapping[str, Json]:
+    """Statistics of the work queues *names* and their dead letters, with samples of the last minutes."""
+    found: dict[str, Json] = {}
+    for pattern in _patterns([queue for name in names for queue in (work_queue(name), dead_queue(name))]):
+        answer = management.read(
+            "queues/{vhost}",
+            page=1,
+            page_size=_PAGE,
+            use_regex="true",
+            name=pattern,
+            columns=_COLUMNS,
+            lengths_age=history.LENGTHS,
+            lengths_incr=history.STEP,
+            msg_rates_age=history.RATES,
+            msg_rates_incr=history.STEP,
+        )
+        found.update((entry["name"], entry) for entry in answer["items"])
+    return found
+
+
+def _patterns(queues: Sequence[str]) -> Iterator[str]:
+    """Patterns that together fit *queues* exactly, each short enough for a question and for one page of answers."""
+    taken: list[str] = []
+    size = 0
+    for queue in queues:
+        if taken and (size + len(queue) > _LONGEST or len(taken) == _PAGE):
+            yield f"^({'|'.join(taken)})$"
+            taken, size = [], 0
+        taken.append(re.escape(queue))
+        size += len(taken[-1]) + 1
+    if taken:
+        yield f"^({'|'.join(taken)})$"
+
+
+def _queue(
+    name: str, details: Mapping[str, Json], totals: Mapping[str, Json], processes: Processes, now: int
+) -> QueueState:
+    work, dead = work_queue(name), dead_queue(name)
+    counts, entry, letters = totals[work], details.get(work, {}), details.get(dead, {})
+    ready, dead_count = _count(counts, "messages_ready"), _count(totals.get(dead), "messages")
+    state = QueueState(
+        name,
+        ready=ready,
+        running=_count(counts, "messages_unacknowledged"),
+        stuck=_stuck(counts),
+        dead=dead_count,
+        consumers=_count(entry, "consumers"),
+        rate_in=history.rate(entry, "publish"),
+        rate_out=history.rate(entry, "ack"),
+        oldest=history.oldest(ready, entry, now),
+        died=Share(history.increase(letters, "publish", now), history.increase(entry, "ack", now)),
+        dead_new=history.growth(letters, dead_count),
+        failed=processes.failed.get(work, {}),
+        grew=history.growth(entry, _count(counts, "messages")),
+    )
+    return replace(
+        state,
+        ready_lasts=history.lasted(entry, lambda _, ready, __: ready > 0),
+        stuck_lasts=history.lasted(entry, lambda messages, ready, unacked: messages - ready - unacked > 0),
+        idle_lasts=history.increase(entry, "ack", now) == 0 and state.running == 0,
+    )
+
+
+def _level(number: int, totals: Mapping[str, Json]) -> Level | None:
+    name = level_queue(number)
+    if name not in totals:
+        return None
+    return Level(name, name.rpartition("-")[2], _count(totals[name], "messages_ready"), _stuck(totals[name]))
+
+
+def _stuck(entry: Json) -> int:
+    """What has expired or was given up, and is on its way to where it is dead-lettered."""
+    return max(
+        0, _count(entry, "messages") - _count(entry, "messages_ready") - _count(entry, "messages_unacknowledged")
+    )
+
+
+def _count(entry: Json | None, name: str) -> int:
+    return int((entry or {}).get(name) or 0)
+
+
+def _broker(management: Management) -> Broker:
+    version = str(management.read("overview", columns="rabbitmq_version")["rabbitmq_version"])
+    try:
+        nodes = management.read("nodes", columns="name,running,mem_alarm,disk_free_alarm")
+    except AccessRefused:  # takes the tag monitoring; all else can be shown without it
+        return Broker(version)
+    return Broker(version, len(nodes), tuple(problem for node in nodes for problem in _problems(node)))
+
+
+def _problems(node: Json) -> Iterator[str]:
+    if not node.get("running"):
+        yield f"node {node['name']} is down"
+    if node.get("mem_alarm"):
+        yield f"memory alarm on {node['name']}: publishers are blocked"
+    if node.get("disk_free_alarm"):
+        yield f"disk alarm on {node['name']}: publishers are blocked"
