@@ -8,11 +8,9 @@ import signal
 from pathlib import Path
 
 import httpx2
-import orjson
 import pytest
 
 from penstock.testing.broker_files import free_ports
-from tests.support.commands import penstock
 from tests.support.processes import ROOT
 from tests.support.scheduler_process import scheduler, told
 from tests.support.scheduling import drain, no_gap
@@ -61,47 +59,6 @@ async def test_a_broken_file_keeps_the_old_schedules_and_a_mended_one_counts(url
         assert process.wait(15) == 0
 
 
-def test_the_check_shows_the_next_runs_and_every_mistake(tmp_path: Path) -> None:
-    file = tmp_path / "schedules.yaml"
-    file.write_text(SECONDLY)
-    good = penstock("scheduler", str(file), "--check")
-    assert (good.code, good.out.splitlines()[0]) == (0, "secondly: email.tick, Every second")
-    file.write_text("schedules: {a: {every: never, kind: email.tick}, b: {kind: email.tick}}\n")
-    bad = penstock("scheduler", str(file), "--check")
-    assert bad.code == 5
-    assert len(bad.err.splitlines()) == 2
-    assert penstock("scheduler", str(tmp_path / "none.yaml"), "--check").code == 5
-
-
-async def test_a_schedule_is_paused_looked_at_run_by_hand_and_resumed(url: str, tmp_path: Path) -> None:
-    file = tmp_path / "schedules.yaml"
-    file.write_text(SECONDLY)
-
-    def schedule(*words: str) -> tuple[int, str, str]:
-        done = penstock("schedule", *words, RABBITMQ_URL=url)
-        return done.code, done.out, done.err
-
-    code, out, _ = await asyncio.to_thread(schedule, "list", "--file", str(file))
-    assert (code, out.splitlines()[-1]) == (0, "no state of schedulers on the broker: none has run yet")
-    with scheduler(url, file, 1) as (_, log):
-        await eventually(lambda: told(log, '"event":"tick"') >= 1, within=30)
-        paused = await asyncio.to_thread(schedule, "pause", "secondly", "--file", str(file), "--reason", "a fire")
-        assert paused[:2] == (0, "secondly is paused\n")
-        _, out, _ = await asyncio.to_thread(schedule, "list", "--file", str(file), "--json")
-        assert "a fire" in orjson.loads(out)[0]["note"]
-        await drain(url, "jobs.email")
-        code, out, err = await asyncio.to_thread(schedule, "run", "secondly", "--file", str(file))
-        assert (code, err) == (0, "")
-        assert await drain(url, "jobs.email") == [out.strip()]
-        assert (await asyncio.to_thread(schedule, "resume", "secondly"))[:2] == (0, "secondly is resumed\n")
-        ticks = told(log, '"event":"tick"')
-        await eventually(lambda: told(log, '"event":"tick"') > ticks, within=10)
-    assert (await asyncio.to_thread(schedule, "pause", "secondly", "--file", str(file)))[0] == 6
-    code, _, err = await asyncio.to_thread(schedule, "run", "thirdly", "--file", str(file))
-    assert (code, err.count("\n")) == (2, 1)
-    assert "has no schedule 'thirdly'; it has secondly" in err
-
-
 async def test_a_scheduler_shows_the_documented_metrics(url: str, tmp_path: Path) -> None:
     file, [port] = tmp_path / "schedules.yaml", free_ports(1)
     file.write_text(SECONDLY.replace("}}\n", "}, lost: {every: 1s, kind: report_typo.tick}}\n", 1))
@@ -120,20 +77,3 @@ async def test_a_scheduler_shows_the_documented_metrics(url: str, tmp_path: Path
     named = {line.split()[2] for line in page.splitlines() if line.startswith("# TYPE")}
     rows = re.findall(r"^\| `(\w+)` \|[^|]*\| ([^|]+) \|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE)
     assert named == {name for name, roles in rows if "scheduler" in roles.split(", ")}
-
-
-def test_the_next_runs_of_a_schedule_are_shown_in_its_zone_and_utc(tmp_path: Path) -> None:
-    file = tmp_path / "schedules.yaml"
-    file.write_text("schedules: {xmas: {at: 2996-12-24T18:00:00+01:00, zone: Europe/Berlin, kind: email.tick}}\n")
-    done = penstock("schedule", "next", "xmas", "--file", str(file))
-    assert done.out.split() == ["2996-12-24", "18:00:00", "Europe/Berlin", "2996-12-24T17:00:00Z"]
-
-
-def test_a_schedule_that_may_not_overlap_is_refused_where_no_store_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "schedules.yaml"
-    file.write_text("schedules: {a: {every: 1h, kind: email.tick, overlap: skip}}\n")
-    for words in (("--check",), ()):
-        refused = penstock("scheduler", str(file), *words, RABBITMQ_URL="amqp://127.0.0.1:1", PENSTOCK_STORE_URL="")
-        assert refused.code == 5
-        assert "schedules.a.overlap: skip needs a store" in refused.err
-    assert penstock("scheduler", str(file), "--check", PENSTOCK_STORE_URL="sqlite:///store.db").code == 0

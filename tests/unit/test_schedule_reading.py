@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, ConfigDict
 
-from penstock import Events
+from penstock import Events, JobKind
 from penstock.errors import ConfigError
 from penstock.events import Event
+from penstock.schedules.checking import Check, fits, needs_store, sendable, taken
 from penstock.schedules.events import SchedulesRefused
 from penstock.schedules.model import CatchUp, Overlap
-from penstock.schedules.reading import parse_schedules, read_schedules, without_store
+from penstock.schedules.reading import parse_schedules, read_schedules
 from penstock.schedules.rendering import render
 from penstock.schedules.triggers import Cron, Every, Once
 from penstock.schedules.watching import Watched
+from penstock.topology.reading import parse_spec
 
 WHOLE = """
 zone: Europe/Berlin
@@ -84,7 +87,12 @@ def test_arguments_tell_their_tick() -> None:
         ("{cron: '@daily', kind: email.send, args: {a: 2026-01-01}}", "YAML takes this for a date; quote it"),
         ("{cron: '@daily', kind: email.send, catchup: last}", "did you mean catch_up?"),
         ("{cron: '@daily', kind: email.send, anchor: 2026-01-01T00:00:00Z}", "belongs to every"),
-        ("{cron: */5 * * * *, kind: email.send}", "quote a text that begins with *"),
+        ("{cron: */5 * * * *, kind: email.send}", "YAML takes */5 * * * * for an alias; quote a text"),
+        (
+            "{kind: email.send, cron: */5 * * * *}",
+            "YAML takes */5 * * * * for an alias; quote a text that begins with *",
+        ),
+        ("{cron: 1:30, kind: email.send}", '1:30 is a time of day; every day at that time is written "30 1 * * *"'),
     ],
 )
 def test_a_mistake_is_told_with_file_and_line(entry: str, told: str) -> None:
@@ -95,8 +103,81 @@ def test_a_mistake_is_told_with_file_and_line(entry: str, told: str) -> None:
 
 
 def test_overlap_without_a_store_is_refused_with_the_reason() -> None:
-    [problem] = without_store(parse_schedules(WHOLE), "my.yaml")
-    assert problem.startswith("my.yaml:4: schedules.purge.overlap: skip needs a store")
+    with pytest.raises(ConfigError) as caught:
+        parse_schedules(WHOLE, "my.yaml", needs_store)
+    [problem] = caught.value.problems
+    assert problem.startswith("my.yaml:9: schedules.purge.overlap: skip needs a store")
+
+
+class Digest(BaseModel):
+    """Arguments of a kind."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    date: date
+    since: datetime | None = None
+
+
+KINDS = {"email.digest": JobKind("email.digest", Digest)}
+SPEC = parse_spec("""
+queues: {email: [email.*], report: [report.*]}
+users: {ticker: {role: scheduler, publishes: [report.*]}}
+""")
+FITS = fits(KINDS, "shop:KINDS", 0)
+TAKEN = taken(SPEC, "top.yaml")
+
+
+@pytest.mark.parametrize(
+    ("entry", "check", "told"),
+    [
+        (
+            "kind: email.digets",
+            FITS,
+            "kind: no kind 'email.digets' in shop:KINDS; did you mean",
+        ),
+        (
+            "kind: sync.pull",
+            FITS,
+            "kind: no kind 'sync.pull' in shop:KINDS; it has email.digest",
+        ),
+        (
+            "kind: email.digest",
+            FITS,
+            "args: the arguments do not fit email.digest: date: Field",
+        ),
+        (
+            "kind: email.digest, args: {date: '{{ fire_time_local }}'}",
+            FITS,
+            "(the tick of 1970-01-01T01:00:00Z)",
+        ),
+        (f"kind: email.digest, args: {{n: {2**70}}}", sendable(0), "args: the arguments of email.digest cannot be"),
+        ("kind: email.digest, args: {a: %s}" % ("x" * 2**20), sendable(0), "over the limit of 1048576"),
+        ("kind: reports.sales", TAKEN, "kind: no queue of top.yaml takes reports.sales"),
+        (
+            "kind: email.digest",
+            TAKEN,
+            "kind: the scheduler's user ticker may not publish email",
+        ),
+    ],
+)
+def test_what_cannot_run_or_reach_a_queue_is_told_with_file_line_and_field(entry: str, check: Check, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_schedules(f"schedules:\n  x: {{every: 1h, {entry}}}\n", "my.yaml", check)
+    [problem] = caught.value.problems
+    assert problem.startswith("my.yaml:2: schedules.x.")
+    assert told in problem
+
+
+def test_what_is_filled_in_is_what_has_to_fit() -> None:
+    args = "{date: '{{ fire_date }}', since: '{{ previous_fire_time }}'}"
+    text = f"schedules: {{x: {{cron: '@daily', kind: email.digest, starts: 2100-01-01T00:00:00Z, args: {args}}}}}"
+    assert len(parse_schedules(text, "my.yaml", FITS, sendable(0))) == 1
+
+
+def test_one_mistake_is_not_told_twice() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_schedules("schedules: {x: {cron: '@daily', kind: Nope}}", "my.yaml", FITS)
+    assert len(caught.value.problems) == 1
 
 
 async def test_a_changed_file_is_taken_and_a_broken_one_told_once_while_the_old_goes_on(tmp_path: Path) -> None:

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any  # a catalogue's kinds have arguments of many types
+from typing import Annotated, Any  # an option that is a duration or an instant
 
 import orjson
 import typer
 
 from penstock import logs
+from penstock.cli.catalogue import CATALOGUE, read_catalogue
 from penstock.cli.values import instant, span, span_or_instant
-from penstock.errors import RegistrationError, UnknownKind, UsageError
+from penstock.errors import UnknownKind, UsageError
 from penstock.event_log import EventLog
-from penstock.factory import load_object
-from penstock.job import JobKind, Receipt, json_object
+from penstock.job import Receipt, json_object
 from penstock.message import MAX_BODY
 from penstock.publisher import AsyncPublisher
 from penstock.settings import LogLevel, Settings
-
-CATALOGUE = "penstock_jobs:KINDS"
+from penstock.topology.form import near_or_all
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -99,15 +97,7 @@ def read_body(argument: str) -> bytes:
 def checked(kind: str, body: bytes, catalogue: str) -> None:
     """Raise ``UnknownKind``, ``DecodeError`` or ``SchemaError`` unless *body* fits *kind* of *catalogue*."""
     json_object(body)
-    kinds = _kinds(catalogue)
+    kinds = read_catalogue(catalogue)
     if kind not in kinds:
-        raise UnknownKind(f"no kind {kind!r} in {catalogue}; it has {', '.join(sorted(kinds)) or 'none'}")
+        raise UnknownKind(f"no kind {kind!r} in {catalogue}{near_or_all(kind, kinds)}")
     kinds[kind].decode(body)
-
-
-def _kinds(catalogue: str) -> Mapping[str, JobKind[Any]]:
-    found = load_object(catalogue, "a catalogue: --catalogue MODULE:NAME")
-    kinds = list(found.values()) if isinstance(found, Mapping) else found
-    if not isinstance(kinds, list | tuple | set | frozenset) or not all(isinstance(kind, JobKind) for kind in kinds):
-        raise RegistrationError(f"{catalogue} is not a collection of JobKinds")
-    return {kind.name: kind for kind in kinds}

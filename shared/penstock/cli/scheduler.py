@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -15,15 +14,14 @@ import typer
 
 from penstock import __version__, health, logs
 from penstock.brokers.pika_driver import PikaBroker
-from penstock.errors import ConfigError
 from penstock.event_log import subscribe
 from penstock.events import Events
 from penstock.readiness import Readiness
 from penstock.scheduler import Scheduler
-from penstock.schedules.model import Schedule, utc_text
-from penstock.schedules.reading import read_schedules, without_store
+from penstock.schedules.checking import needs_store
+from penstock.schedules.model import Schedule
+from penstock.schedules.reading import read_schedules
 from penstock.schedules.watching import Watched
-from penstock.schedules.zones import zone
 from penstock.serving import loop_factory, obey_signals
 from penstock.settings import Settings
 
@@ -35,10 +33,10 @@ _EXAMPLES = """
 \b
 Examples:
   penstock scheduler schedules.yaml                run as many as you like: one leads, the others stand by
-  penstock scheduler schedules.yaml --check        only read the file, and say what comes next
 
 \b
-The file is read again when it changes; one that is broken is told of, and the old schedules go on.
+The file is read again when it changes; one that is broken is told of, and the old schedules go on. Try it first with
+penstock schedule check FILE.
 """
 
 _log = structlog.stdlib.get_logger("penstock")
@@ -49,13 +47,9 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 @app.command(epilog=_EXAMPLES)
 def scheduler(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The schedules.")] = Path("schedules.yaml"),
-    check: Annotated[bool, typer.Option("--check", help="Read the file, show the next runs, and end.")] = False,
 ) -> None:
     """Publish what falls due by FILE, until it is told to stop."""
     settings = Settings.load()
-    if check:
-        _show(_usable(settings, file))
-        return
     logs.setup(settings)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         clean = runner.run(_run(settings, file))
@@ -87,18 +81,4 @@ async def _run(settings: Settings, file: Path) -> bool:
 
 def _usable(settings: Settings, file: Path) -> Sequence[Schedule]:
     """The schedules of *file*. Raises ``ConfigError`` also for what needs a store where none is named."""
-    schedules = read_schedules(file)
-    if settings.store_url is None and (problems := without_store(schedules, str(file))):
-        raise ConfigError(*problems)
-    return schedules
-
-
-def _show(schedules: Sequence[Schedule]) -> None:
-    now = int(time.time())
-    for schedule in schedules:
-        state = "" if schedule.enabled else " (disabled)"
-        typer.echo(f"{schedule.name}{state}: {schedule.kind}, {schedule.trigger.words}")
-        for instant in schedule.following(now, 3):
-            local = zone(schedule.zone).local(instant)
-            typer.echo(f"  {local:%Y-%m-%d %H:%M:%S} {schedule.zone}, {utc_text(instant)}")
-    typer.echo(f"{len(schedules)} schedules, read at {datetime.now(UTC):%H:%M:%S} UTC")
+    return read_schedules(file, *([needs_store] if settings.store_url is None else []))

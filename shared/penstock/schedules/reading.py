@@ -12,6 +12,7 @@ from typing import Any, TypeVar  # a job's arguments are any JSON
 from penstock.durations import duration
 from penstock.errors import ConfigError, UsageError
 from penstock.job import is_kind
+from penstock.schedules.checking import Check
 from penstock.schedules.model import GRACE, MAX_CATCH_UP, CatchUp, Overlap, Schedule, Trigger
 from penstock.schedules.rendering import PLACES, unknown_places
 from penstock.schedules.triggers import Cron, Every, Once
@@ -26,6 +27,7 @@ E = TypeVar("E", bound=StrEnum)
 MAX_FILE = 64 * 1024 * 1024
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})")
 _TIMES = ("cron", "every", "at")
 _FIELDS = (
     *_TIMES,
@@ -46,35 +48,28 @@ _FIELDS = (
 _DAY = timedelta(days=1)
 
 
-def read_schedules(path: Path) -> tuple[Schedule, ...]:
-    """Read the file at *path*. Raises ``ConfigError`` with all its problems, each as ``file:line: what is wrong``."""
-    return parse_schedules(read_text(path, MAX_FILE), str(path))
+def read_schedules(path: Path, *checks: Check) -> tuple[Schedule, ...]:
+    """Read the file at *path*. Raises ``ConfigError`` with all its problems, each as ``file:line: what is wrong``.
+
+    Every schedule that can be read also has to pass the *checks*.
+    """
+    return parse_schedules(read_text(path, MAX_FILE), str(path), *checks)
 
 
-def parse_schedules(text: str, file: str = "schedules.yaml") -> tuple[Schedule, ...]:
+def parse_schedules(text: str, file: str = "schedules.yaml", *checks: Check) -> tuple[Schedule, ...]:
     """Read *text*; *file* is its name in errors. Raises ``ConfigError`` as ``read_schedules`` does."""
     form = Form(file)
     top = form.fields(parse(text, file, MAX_FILE), ("zone", "schedules"), "the file")
     place = _zone(form, top.get("zone"), "zone", "UTC")
     entries = form.entries(top.get("schedules"), "schedules")
-    found = tuple(_schedule(form, place, *entry) for entry in entries)
+    found = tuple(_schedule(form, place, checks, *entry) for entry in entries)
     if form.problems:
         raise ConfigError(*form.problems)
     return tuple(schedule for schedule in found if schedule is not None)
 
 
-def without_store(schedules: Sequence[Schedule], file: str) -> list[str]:
-    """What of *schedules* cannot be kept where workers have no store, a line each."""
-    return [
-        f"{file}:{each.line}: schedules.{each.name}.overlap: {each.overlap} needs a store: only there is it known"
-        " whether the last one still runs; set PENSTOCK_STORE_URL here and at the workers, or say overlap: allow"
-        for each in schedules
-        if each.overlap is not Overlap.ALLOW
-    ]
-
-
-def _schedule(form: Form, place: str, name: str, key: Node, node: Node) -> Schedule | None:
-    what = f"schedules.{name}"
+def _schedule(form: Form, place: str, checks: Sequence[Check], name: str, key: Node, node: Node) -> Schedule | None:
+    what, before = f"schedules.{name}", form.noted
     if not _NAME.fullmatch(name):
         form.problem(key, f"{what}: a name has a-z, 0-9, _, - and dots, at most 100, and begins with a letter or digit")
     fields = form.fields(node, _FIELDS, what)
@@ -97,7 +92,13 @@ def _schedule(form: Form, place: str, name: str, key: Node, node: Node) -> Sched
         "expires": _span(form, fields["expires"], f"{what}.expires", _DAY) if "expires" in fields else None,
         "enabled": form.flag(fields["enabled"], f"{what}.enabled") if "enabled" in fields else True,
     }
-    return None if trigger is None else Schedule(name, kind, trigger, zone=place, line=key.line, **values)
+    if trigger is None:
+        return None
+    schedule = Schedule(name, kind, trigger, zone=place, line=key.line, **values)
+    if form.noted == before:
+        for field, words in (problem for check in checks for problem in check(schedule)):
+            form.problem(fields.get(field, key), f"{what}.{field}: {words}")
+    return schedule
 
 
 def _trigger(form: Form, fields: Mapping[str, Node], key: Node, place: str, what: str) -> Trigger | None:
@@ -111,8 +112,7 @@ def _trigger(form: Form, fields: Mapping[str, Node], key: Node, place: str, what
     node = fields[given[0]]
     match given[0]:
         case "cron":
-            text = _raw(form, node, f"{what}.cron")
-            return _made(form, node, f"{what}.cron", lambda: Cron(text, place)) if text else None
+            return _cron(form, node, place, f"{what}.cron")
         case "every":
             seconds = _span(form, node, f"{what}.every", None)
             anchor = _instant(form, fields.get("anchor"), f"{what}.anchor") or 0
@@ -120,6 +120,18 @@ def _trigger(form: Form, fields: Mapping[str, Node], key: Node, place: str, what
         case _:
             instant = _instant(form, node, f"{what}.at")
             return None if instant is None else Once(instant)
+
+
+def _cron(form: Form, node: Node, place: str, what: str) -> Cron | None:
+    text = _raw(form, node, what)
+    time_of_day = _CLOCK.fullmatch(text)
+    if time_of_day:
+        hour, minute = map(int, time_of_day.groups())
+        form.problem(
+            node, f'{what}: {text} is a time of day; every day at that time is written "{minute} {hour} * * *"'
+        )
+        return None
+    return _made(form, node, what, lambda: Cron(text, place)) if text else None
 
 
 def _every(length: timedelta, anchor: int) -> Every:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any  # a job's arguments are any JSON
@@ -20,19 +21,18 @@ def tick(schedule: Schedule, instant: int) -> NewJob[dict[str, Any]]:
     Not to run after *expires* from the instant, and later by the instant's own share of the jitter.
     """
     expires = None if schedule.expires is None else datetime.fromtimestamp(instant, UTC) + schedule.expires
-    return NewJob(
-        JobKind(schedule.kind, dict),
-        render(schedule, instant),
-        id=tick_id(schedule.name, instant),
-        delay=_jitter(schedule, instant) or None,
-        expires=expires,
-    )
+    return replace(asked_for(schedule, instant), delay=_jitter(schedule, instant) or None, expires=expires)
 
 
-def tick_headers(schedule: Schedule) -> dict[str, Any]:
-    """What a tick's message says beyond any other job's."""
-    overlap = {} if schedule.overlap is Overlap.ALLOW else {h.OVERLAP: schedule.overlap.value}
-    return {h.SCHEDULE: schedule.name, **overlap}
+def asked_for(schedule: Schedule, instant: int) -> NewJob[dict[str, Any]]:
+    """The same job for somebody who wants it now: neither delayed nor expired."""
+    return NewJob(JobKind(schedule.kind, dict), render(schedule, instant), id=tick_id(schedule.name, instant))
+
+
+def tick_headers(schedule: Schedule, overlap: Overlap | None = None) -> dict[str, Any]:
+    """What a tick's message says beyond any other job's; *overlap* in place of the schedule's own."""
+    kept = schedule.overlap if overlap is None else overlap
+    return {h.SCHEDULE: schedule.name, **({} if kept is Overlap.ALLOW else {h.OVERLAP: kept.value})}
 
 
 def _jitter(schedule: Schedule, instant: int) -> timedelta:

@@ -7,6 +7,9 @@ from collections.abc import Collection, Sequence
 
 from penstock.topology.strict_yaml import Entries, Items, Node, Scalar
 
+#: Names that are listed where none is near, at most.
+_LISTED = 20
+
 
 class Form:
     """One file being read. Each method returns what it could make of a node and notes what it could not."""
@@ -21,6 +24,11 @@ class Form:
         return [
             f"{self._file}:{line}: {words}" for line, words in sorted(self._problems, key=lambda problem: problem[0])
         ]
+
+    @property
+    def noted(self) -> int:
+        """How many problems there are so far."""
+        return len(self._problems)
 
     def problem(self, node: Node, words: str | None) -> None:
         """Note *words* at the line of *node*; None notes nothing."""
@@ -100,3 +108,10 @@ def near(word: str, known: Collection[str]) -> str:
     """``; did you mean …?`` for a word that is nearly one of the *known*, nothing otherwise."""
     found = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {found[0]}?" if found else ""
+
+
+def near_or_all(word: str, known: Collection[str]) -> str:
+    """``; did you mean …?`` as ``near``, else ``; it has …`` with the first few of the *known*."""
+    listed = ", ".join(sorted(known)[:_LISTED]) or "none"
+    more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
+    return near(word, known) or f"; it has {listed}{more}"

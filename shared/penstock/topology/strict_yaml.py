@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +82,7 @@ def parse(text: str, file: str, max_bytes: int = MAX_BYTES) -> Node:
         return _document(_events(text), file)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        words = error.problem or error.context
-        raise ConfigError(f"{file}:{line}: not YAML: {words}{_hint(error, text)}") from None
+        raise ConfigError(f"{file}:{line}: {_no_alias(error, text) or _not_yaml(error, text)}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(f"{file}:{line}: not YAML: character {error.character!r} is not allowed") from None
@@ -92,11 +92,23 @@ def _too_large(file: str, max_bytes: int) -> str:
     return f"{file}:1: the file is larger than {max_bytes // 1024} KiB"
 
 
+def _no_alias(error: yaml.MarkedYAMLError, text: str) -> str | None:
+    """What is said to an asterisk that begins no alias, such as a cron expression's."""
+    if "alias" not in (error.context or "") or error.context_mark is None:
+        return None
+    rest = re.split(r", | #|[}\]\r]", text.split("\n")[error.context_mark.line][error.context_mark.column :])[
+        0
+    ].rstrip()
+    return f'YAML takes {rest:.60} for an alias; quote a text that begins with *, such as "{rest:.60}"'
+
+
+def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> str:
+    return f"not YAML: {error.problem or error.context}{_hint(error, text)}"
+
+
 def _hint(error: yaml.MarkedYAMLError, text: str) -> str:
     """What helps with the slips that are made most."""
     problem = error.problem or ""
-    if "alias" in (error.context or ""):
-        return "; quote a text that begins with *"
     if "cannot start any token" in problem and error.problem_mark:
         at = text.split("\n")[error.problem_mark.line][error.problem_mark.column :][:1]
         return "; indent by spaces, never by tabs" if at == "\t" else f"; quote a text that begins with {at}"
