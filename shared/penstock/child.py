@@ -12,7 +12,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
-from penstock import factory, logs
+from penstock import factory, logs, telemetry, tracing
 from penstock.claiming import Claiming, StoreTerms
 from penstock.clock import SystemClock
 from penstock.connect import store_for
@@ -43,6 +43,7 @@ def main() -> None:
 async def _serve(target: str, pipe: socket.socket) -> None:
     reader, writer = await asyncio.open_connection(sock=pipe)
     async with factory.opened(target) as worker, AsyncExitStack() as stack:
+        telemetry.setup(worker.queue)
         claiming = None
         if worker.needs_store:
             claiming = Claiming(store_for(connections=1), worker.queue, StoreTerms(), Events())
@@ -61,19 +62,22 @@ async def _loop(
         try:
             values = await wire.read(reader)
         except asyncio.IncompleteReadError:
+            tracing.flush()
             os._exit(0)
-        delivery, memory, claim = wire.unpack_delivery(values)
+        delivery, memory, claim, trace = wire.unpack_delivery(values)
         _cap(memory)
         if claiming is not None and claim is not None:
             claiming.hold(claim)
+        token = tracing.adopt(trace)
         outcome = await execution.run(delivery, claim)
+        tracing.leave(token)
         writer.write(wire.frame(wire.pack_outcome(outcome)))
         await writer.drain()
 
 
 def _execution(worker: Worker, threads: ThreadPoolExecutor, claiming: Claiming | None) -> Execution:
     run = calls(worker.handlers, worker.middleware, threads, claiming, deadlines=False)
-    return Execution(worker.handlers, run, worker.limits, SystemClock(), Events(), claiming=claiming)
+    return Execution(worker.handlers, run, worker.limits, SystemClock(), Events(), claiming=claiming, traced=False)
 
 
 def _cap(memory: int | None) -> None:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Protocol  # handlers of many argument types pass through here
 
 from penstock import headers as h
-from penstock import overlaps
+from penstock import overlaps, tracing
 from penstock.claiming import Claiming, Fenced, failed
 from penstock.claims import Claim
 from penstock.clock import Clock, new_job_id
@@ -75,6 +75,8 @@ class Execution:
         events: Events,
         children: Children | None = None,
         claiming: Claiming | None = None,
+        *,
+        traced: bool = True,
     ) -> None:
         self._handlers = handlers
         self._calls = calls
@@ -83,6 +85,7 @@ class Execution:
         self._events = events
         self._children = children
         self._claiming = claiming
+        self._traced = traced
         self._bound = lru_cache(maxsize=1024)(self._is_bound)
 
     def prepare(self, delivery: Delivery) -> tuple[Job[Any], Handler] | Outcome:
@@ -136,23 +139,30 @@ class Execution:
             events.emit(JobStarted(job.id, job.kind, job.queue, job.attempt, wait))
         started = time.perf_counter()
         JOB.set(job)
+        run = tracing.running(delivery, job.kind) if self._traced else None
         outcome = await self._attempt(delivery, job, handler, claim)
+        if run is not None:
+            tracing.ended(run, outcome)
         JOB.set(None)
         if claim is not None:
             outcome = await self._with_claim(outcome, claim)
         if events.wants(JobFinished):
-            run = time.perf_counter() - started
-            age = None if since is None else since + run
-            events.emit(JobFinished(job.id, job.kind, job.queue, job.attempt, outcome, run, age))
+            seconds = time.perf_counter() - started
+            age = None if since is None else since + seconds
+            schedule = h.schedule_of(delivery.message.headers)
+            events.emit(JobFinished(job.id, job.kind, job.queue, job.attempt, outcome, seconds, age, schedule))
         return outcome
 
     def _tell(self, delivery: Delivery, outcome: Outcome) -> None:
         """Tell the subscribers what became of a *delivery* that was not run."""
         message = delivery.message
-        attempt = h.attempt_of(message.headers)
+        attempt, kind = h.attempt_of(message.headers), kind_of(delivery)
         job_id = message.message_id or ""
         age = self._since(_published(message))
-        self._events.emit(JobFinished(job_id, kind_of(delivery), delivery.queue, attempt, outcome, 0.0, age))
+        run = tracing.running(delivery) if self._traced else None
+        if run is not None:
+            tracing.ended(run, outcome)
+        self._events.emit(JobFinished(job_id, kind, delivery.queue, attempt, outcome, 0.0, age))
 
     def judge(self, error: BaseException, job: Job[Any], handler: Handler) -> Outcome:
         """What becomes of *job* after *error*."""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Set
 from datetime import date, timedelta
-from functools import lru_cache
 from typing import Any  # log lines carry values of any type
 from uuid import UUID
 
 from structlog.typing import EventDict, WrappedLogger
 
 from penstock.printable import printable, printable_lines, shortened
-
-REDACTED = "***"
+from penstock.redaction import REDACTED, is_secret, without_logins
 
 #: Characters of one text and of one traceback, fields of a line, items of a collection, collections in collections.
 MAX_TEXT = 4_000
@@ -25,15 +22,19 @@ MAX_DEPTH = 5
 _MULTILINE = frozenset({"exception", "stack"})
 #: What structlog itself needs on the way, and what every line has.
 _INTERNAL = frozenset({"_record", "_from_structlog"})
-_OURS = _INTERNAL | {"event", "level", "logger", "timestamp", "job_id", "kind", "queue", "attempt"}
+_OURS = _INTERNAL | {
+    "event",
+    "level",
+    "logger",
+    "timestamp",
+    "job_id",
+    "kind",
+    "queue",
+    "attempt",
+    "trace_id",
+    "span_id",
+}
 _PLAIN = (bool, float, date, UUID, type(None))
-
-#: A name that has one of these in it, in any spelling, holds something nobody may read.
-_SECRET = re.compile(
-    r"passw(or)?d|passphrase|secret|token|authoriz|credential|cookie|api[^a-z]?key|private[^a-z]?key|access[^a-z]?key"
-)
-#: The password of an address, wherever in a text it stands.
-_LOGIN = re.compile(r"(?<=://)([^\s/:@?#]*):[^\s/@]+@")
 
 
 def harmless(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
@@ -50,12 +51,12 @@ def _field(name: object, value: Any) -> Any:
     if name in _INTERNAL:
         return value
     if name in _MULTILINE and isinstance(value, str):
-        return printable_lines(_without_logins(_middle_out(value, MAX_LINES)))
+        return printable_lines(without_logins(_middle_out(value, MAX_LINES)))
     return _value(name, value, MAX_DEPTH)
 
 
 def _value(name: object, value: Any, depth: int) -> Any:
-    if value is not None and not isinstance(value, bool) and _is_secret(str(name)[:200]):
+    if value is not None and not isinstance(value, bool) and is_secret(str(name)[:200]):
         return REDACTED
     return _clean(value, depth)
 
@@ -92,7 +93,7 @@ def _name(name: object) -> str:
 
 
 def _text(text: str) -> str:
-    return printable(_without_logins(shortened(text, MAX_TEXT)))
+    return printable(without_logins(shortened(text, MAX_TEXT)))
 
 
 def _spelled(value: object) -> str:
@@ -102,17 +103,8 @@ def _spelled(value: object) -> str:
         return f"<{type(value).__name__} that cannot be spelled: {type(broken).__name__}>"
 
 
-def _without_logins(text: str) -> str:
-    return _LOGIN.sub(rf"\1:{REDACTED}@", text) if "://" in text else text
-
-
 def _middle_out(text: str, limit: int) -> str:
     """*text* with its middle left out: a traceback's first and last lines say the most."""
     if len(text) <= limit:
         return text
     return f"{text[: limit // 2]}\n… {len(text) - limit} characters left out …\n{text[-limit // 2 :]}"
-
-
-@lru_cache(4096)
-def _is_secret(name: str) -> bool:
-    return _SECRET.search(name.lower()) is not None

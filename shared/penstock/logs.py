@@ -12,6 +12,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from penstock import tracing
 from penstock.log_fields import harmless
 from penstock.running import JOB
 from penstock.settings import LogFormat, LogLevel, Settings
@@ -76,6 +77,9 @@ def _of_the_job(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
     if job is not None:
         for name, value in (("job_id", job.id), ("kind", job.kind), ("queue", job.queue), ("attempt", job.attempt)):
             line.setdefault(name, value)
+        trace = tracing.ids()
+        if trace is not None:
+            line["trace_id"], line["span_id"] = trace
     return line
 
 

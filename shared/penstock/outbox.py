@@ -7,9 +7,12 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload  # connections of drivers that may not be there
 
-from penstock import headers
+import orjson
+
+from penstock import headers, tracing
 from penstock.clock import SystemClock
 from penstock.errors import ConfigError, UsageError
 from penstock.job import JobKind, NewJob, Receipt
@@ -27,8 +30,8 @@ __all__ = ["add"]
 
 A = TypeVar("A")
 
-_INSERT = """INSERT INTO penstock_outbox (kind, job_id, body, due, expires, correlation_id, app_id, created)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"""
+_INSERT = """INSERT INTO penstock_outbox (kind, job_id, body, due, expires, correlation_id, app_id, headers, created)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"""
 
 #: The bell is heard when the transaction commits, and not at all when it does not.
 _INSERT_AND_RING = f"WITH added AS ({_INSERT}) SELECT pg_notify('penstock_outbox', '')"
@@ -45,7 +48,7 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 _clock = SystemClock()
-_packer = Packer(_clock, None, MAX_BODY, None)
+_packer = Packer(_clock, None, MAX_BODY, None, trace=partial(tracing.publishing, operation="create"))
 
 
 class Options(TypedDict, total=False):
@@ -113,11 +116,16 @@ async def _added_later(
 def _row(new: NewJob[Any], app_id: str | None) -> tuple[tuple[Any, ...], Receipt]:
     """The row of a job, checked as a publisher would check it."""
     now = _clock.now_ms()
-    message = _packer.pack(new).message
+    packed = _packer.pack(new)
+    if packed.span is not None:
+        tracing.published(packed.span, tracing.CONFIRMED)
+    message = packed.message
     job_id, expires = message.message_id or "", message.headers.get(headers.EXPIRES)
     for name, text in (("id", job_id), ("correlation_id", new.correlation_id), ("app_id", app_id)):
         _check_storable(name, text)
-    row = (new.kind.name, job_id, message.body, _due(new, now), expires, new.correlation_id, app_id, now)
+    trace = tracing.context_of(message.headers)
+    told = orjson.dumps(trace).decode() if trace else None
+    row = (new.kind.name, job_id, message.body, _due(new, now), expires, new.correlation_id, app_id, told, now)
     return row, Receipt(job_id, new.kind.name)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar  # jobs of many argument types pass through here
+from typing import TYPE_CHECKING, Any, TypeVar  # jobs of many argument types pass through here
 
 from penstock import headers as h
+from penstock import tracing
 from penstock.clock import Clock, new_job_id
 from penstock.delay import kind_key, whole_seconds
 from penstock.errors import BrokerError, ConnectionLost, PenstockError, TooLarge, Unconfirmed, UnknownKind, UsageError
@@ -19,6 +20,9 @@ from penstock.message import JSON, Message
 from penstock.ports import Outlet
 from penstock.sending import Sender
 from penstock.topology.names import DELAY, JOBS
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 V = TypeVar("V")
 
@@ -34,26 +38,36 @@ _MAX_ID = 255
 
 @dataclass(slots=True, eq=False)
 class Outgoing:
-    """A job ready for the wire."""
+    """A job ready for the wire; *span* is that of its publish, where somebody traces."""
 
     message: Message
     exchange: str
     key: str
     receipt: Receipt
+    span: Span | None = None
 
 
 class Packer:
     """Turns new jobs into messages. Holds no state: any thread may use it.
 
     *kinds*: the catalogue's names, when there is one; a job of another kind is refused before it is sent, because a
-    delayed job that no queue takes is found out only when it is due.
+    delayed job that no queue takes is found out only when it is due. *trace*: begins the span of a message.
     """
 
-    def __init__(self, clock: Clock, app_id: str | None, max_body: int, kinds: Collection[str] | None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        app_id: str | None,
+        max_body: int,
+        kinds: Collection[str] | None,
+        *,
+        trace: Callable[[Message, str, str], Span | None] = tracing.publishing,
+    ) -> None:
         self._clock = clock
         self._app_id = app_id
         self._max_body = max_body
         self._kinds = kinds
+        self._trace = trace
 
     def pack(self, new: NewJob[Any]) -> Outgoing:
         """Return *new* as a message. Raises ``SchemaError``, ``TooLarge``, ``UsageError``, ``UnknownKind``."""
@@ -74,7 +88,7 @@ class Packer:
         message = Message(
             body, headers, job_id, kind, JSON, None, now // 1000, self._app_id, options.correlation_id, None
         )
-        return Outgoing(message, exchange, key, Receipt(job_id, kind))
+        return Outgoing(message, exchange, key, Receipt(job_id, kind), self._trace(message, exchange, key))
 
 
 #: Position, job, the answer to come, the outlet it was sent through, loop time of the start.
@@ -94,9 +108,13 @@ class Publishing:
         try:
             await self._sender.send(outgoing.message, outgoing.exchange, outgoing.key, deadline)
         except BrokerError as error:
-            self._report(outgoing, type(error).__name__.lower(), started)
+            self._report(outgoing, error, started)
             raise
-        self._report(outgoing, "confirmed", started)
+        except asyncio.CancelledError:
+            if outgoing.span is not None:
+                tracing.published(outgoing.span, "cancelled")
+            raise
+        self._report(outgoing, None, started)
         return outgoing.receipt
 
     async def send_many(self, outgoing: Iterable[Outgoing], seconds: float) -> list[PenstockError | None]:
@@ -119,7 +137,7 @@ class Publishing:
             if outlet is None:
                 while flying:  # what was on its way goes first, again: jobs keep their order over a lost connection
                     await self._land(flying, results, seconds)
-                results[position] = await self._alone(item, now + seconds)
+                results[position] = await self._alone(item, now, seconds)
                 continue
             future = outlet.publish(item.message, item.exchange, item.key, now + patience)
             flying.append((position, item, future, outlet, now))
@@ -136,30 +154,36 @@ class Publishing:
             position, item, future, outlet, started = flying.popleft()
             try:
                 await future
-                self._report(item, "confirmed", started)
+                self._report(item, None, started)
             except (Unconfirmed, ConnectionLost) as error:
                 if isinstance(error, Unconfirmed):
                     self._sender.renew(outlet)
-                results[position] = await self._alone(item, started + seconds, error)
+                results[position] = await self._alone(item, started, seconds, error)
             except BrokerError as error:
                 results[position] = error
-                self._report(item, type(error).__name__.lower(), started)
+                self._report(item, error, started)
             if not flying or not flying[0][2].done():
                 return
 
-    async def _alone(self, item: Outgoing, deadline: float, known: BrokerError | None = None) -> BrokerError | None:
-        if known is not None and asyncio.get_running_loop().time() >= deadline:
+    async def _alone(
+        self, item: Outgoing, started: float, seconds: float, known: BrokerError | None = None
+    ) -> BrokerError | None:
+        if known is not None and asyncio.get_running_loop().time() >= started + seconds:
+            self._report(item, known, started)
             return known
         try:
-            await self.send(item, deadline)
+            await self.send(item, started + seconds)
         except BrokerError as error:
             return error
         return None
 
-    def _report(self, outgoing: Outgoing, result: str, started: float) -> None:
-        if self._events.watched:
+    def _report(self, outgoing: Outgoing, error: BaseException | None, started: float) -> None:
+        if self._events.watched or outgoing.span is not None:
+            result = tracing.CONFIRMED if error is None else type(error).__name__.lower()
             seconds = asyncio.get_running_loop().time() - started
             self._events.emit(Published(outgoing.receipt.kind, result, seconds))
+            if outgoing.span is not None:
+                tracing.published(outgoing.span, result)
 
 
 def _delayed(kind: str, options: NewJob[Any], now_ms: int) -> tuple[str, str]:

@@ -29,7 +29,7 @@ from penstock.message import MAX_BODY
 from penstock.ports import Broker
 from penstock.publishing import WINDOW, Outgoing, Packer, Publishing
 from penstock.reconnecting import CONNECT_TIMEOUT, Reconnecting
-from penstock.relay_rules import Rests, Sorted, packed, sort
+from penstock.relay_rules import Rests, Sorted, packed, sort, untraced
 from penstock.relaying import Outbox, Waiting
 from penstock.sending import Sender
 from penstock.tasks import ended
@@ -87,7 +87,7 @@ class Relay:
         self._sender = Sender(self._links)
         # Nobody listens: one event tells of a batch, not one of each job.
         self._publishing = Publishing(self._sender, Events())
-        self._packer = Packer(self._clock, None, MAX_BODY, None)
+        self._packer = Packer(self._clock, None, MAX_BODY, None, trace=untraced)
         self._batches: dict[str, asyncio.Task[None]] = {}
         self._served: dict[str, float] = {}
         self._rests = Rests()

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any  # untyped arguments
 
+from penstock import tracing
 from penstock.errors import MessageError, PenstockError, TooLarge, Unencodable, Unroutable, UsageError
-from penstock.job import JobKind, NewJob
+from penstock.job import JobKind, NewJob, json_object
+from penstock.message import Message
 from penstock.publishing import Outgoing, Packer
 from penstock.relaying import Waiting
 
@@ -55,12 +57,20 @@ def packed(row: Waiting, packer: Packer) -> Outgoing | PenstockError:
         at, expires = _instant(row.due), _instant(row.expires)
         options = NewJob(_UNTYPED, {}, row.job_id, None, at, expires, row.correlation_id)
         outgoing = packer.pack_body(row.kind, row.body, options)
+        trace = {} if row.headers is None else tracing.context_of(json_object(row.headers.encode()))
     except OverflowError:
         return UsageError("due or expires is no instant in milliseconds since 1970")
     except PenstockError as error:
         return error
-    outgoing.message.app_id = row.app_id
+    message = outgoing.message
+    message.app_id = row.app_id
+    message.headers |= trace
+    outgoing.span = tracing.forwarding(message, outgoing.exchange, outgoing.key)
     return outgoing
+
+
+def untraced(_: Message, __: str, ___: str) -> None:
+    """Begins no span: the trace of a job from an outbox began where it was added."""
 
 
 def _instant(milliseconds: int | None) -> datetime | None:

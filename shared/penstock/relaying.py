@@ -13,7 +13,10 @@ MAX_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A job that waits in an outbox; *row* is its place in the order of insertion. Instants are ms since 1970 UTC."""
+    """A job that waits in an outbox; *row* is its place in the order of insertion. Instants are ms since 1970 UTC.
+
+    *headers*: what else its message carries, as a JSON object.
+    """
 
     row: int
     kind: str
@@ -23,6 +26,7 @@ class Waiting:
     expires: int | None = None
     correlation_id: str | None = None
     app_id: str | None = None
+    headers: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

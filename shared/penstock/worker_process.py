@@ -10,7 +10,7 @@ import sys
 
 import structlog
 
-from penstock import __version__, factory, health
+from penstock import __version__, factory, health, telemetry
 from penstock.connect import broker_for, store_for
 from penstock.errors import ConfigError
 from penstock.event_log import subscribe
@@ -46,6 +46,7 @@ async def _work(target: str, settings: Settings) -> bool:
     url = settings.broker_url
     async with factory.opened(target) as worker:
         adjust(worker, settings)
+        telemetry.setup(worker.queue)
         lines = subscribe(worker.events)
         stopping = _Stopping(worker)
         kinds = [handler.kind.name for handler in worker.handlers]

@@ -80,7 +80,7 @@ claims = st.builds(Claim, st.text(), st.text(), st.integers(0, 9), tokens, st.in
 
 @given(deliveries, st.none() | st.integers(1, 2**40), st.none() | claims)
 def test_any_delivery_arrives_as_it_was(delivery: Delivery, memory: int | None, claim: Claim | None) -> None:
-    arrived, cap, claimed = wire.unpack_delivery(asyncio.run(across(wire.pack_delivery(delivery, memory, claim))))
+    arrived, cap, claimed, _ = wire.unpack_delivery(asyncio.run(across(wire.pack_delivery(delivery, memory, claim))))
     assert (cap, claimed) == (memory, claim)
     assert arrived.message == delivery.message
     for name in ("queue", "exchange", "key", "tag", "redelivered", "deliveries"):

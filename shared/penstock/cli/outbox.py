@@ -12,7 +12,7 @@ import orjson
 import structlog
 import typer
 
-from penstock import __version__, health, logs
+from penstock import __version__, health, logs, telemetry
 from penstock.cli.letter_view import instant
 from penstock.cli.storing import AsJson, StoreUrlOption, age, on_store, patiently, show_columns
 from penstock.connect import broker_for, outbox_for
@@ -61,6 +61,7 @@ def run_command(
     """
     settings = Settings.load(store_url=store_url)
     logs.setup(settings)
+    telemetry.setup("outbox-relay")
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         clean = runner.run(_run(settings, lanes))
     raise typer.Exit(0 if clean else _UNFINISHED)

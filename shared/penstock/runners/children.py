@@ -10,6 +10,7 @@ import socket
 import sys
 from dataclasses import dataclass
 
+from penstock import tracing
 from penstock.claims import Claim
 from penstock.errors import JobCrashed, JobTimeout, PenstockError
 from penstock.handlers import DEFAULT_TIMEOUT, Handler
@@ -87,7 +88,8 @@ class ChildProcesses:
         child.jobs += 1
         try:
             async with asyncio.timeout(seconds):
-                child.writer.write(wire.frame(wire.pack_delivery(delivery, handler.memory, claim)))
+                packed = wire.pack_delivery(delivery, handler.memory, claim, tracing.carrier())
+                child.writer.write(wire.frame(packed))
                 await child.writer.drain()
                 return wire.unpack_outcome(await wire.read(child.reader))
         except TimeoutError:

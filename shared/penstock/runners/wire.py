@@ -6,6 +6,7 @@ import asyncio
 import base64
 import math
 import struct
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -46,19 +47,21 @@ def frame(value: object) -> bytes:
     return _LENGTH.pack(len(data)) + data
 
 
-def pack_delivery(delivery: Delivery, memory: int | None, claim: Claim | None = None) -> dict[str, Any]:
-    """*delivery*, the memory cap of its run and the claim that covers it as JSON values."""
+def pack_delivery(
+    delivery: Delivery, memory: int | None, claim: Claim | None = None, trace: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """*delivery*, the memory cap of its run, the claim that covers it and the trace it is part of as JSON values."""
     values = asdict(delivery)
     values["message"] |= {"body": _packed(delivery.message.body), "headers": _packed(delivery.message.headers)}
-    return values | {"memory": memory, "claim": None if claim is None else asdict(claim)}
+    return values | {"memory": memory, "claim": None if claim is None else asdict(claim), "trace": trace or {}}
 
 
-def unpack_delivery(values: dict[str, Any]) -> tuple[Delivery, int | None, Claim | None]:
+def unpack_delivery(values: dict[str, Any]) -> tuple[Delivery, int | None, Claim | None, Mapping[str, str]]:
     """The reverse of ``pack_delivery``."""
-    memory, claim = values.pop("memory"), values.pop("claim")
+    memory, claim, trace = values.pop("memory"), values.pop("claim"), values.pop("trace")
     message = values.pop("message")
     message |= {"body": _unpacked(message["body"]), "headers": _unpacked(message["headers"])}
-    return Delivery(message=Message(**message), **values), memory, None if claim is None else Claim(**claim)
+    return Delivery(message=Message(**message), **values), memory, None if claim is None else Claim(**claim), trace
 
 
 def pack_outcome(outcome: Outcome) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from penstock.errors import ConfigError
 #: transaction may commit long after another one that took a higher number.
 WAITS = "published IS NULL AND parked IS NULL"
 
-COLUMNS = "id, kind, job_id, body, due, expires, correlation_id, app_id"
+COLUMNS = "id, kind, job_id, body, due, expires, correlation_id, app_id, headers"
 
 #: The kinds of which jobs wait: from each the index leads straight to the next, however many jobs there are.
 KINDS = f"""WITH RECURSIVE kinds (kind) AS (

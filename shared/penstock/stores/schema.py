@@ -66,6 +66,8 @@ POSTGRES: Sequence[Sequence[str]] = (
         )""",
         "CREATE INDEX penstock_overlap_until ON penstock_overlap (until)",
     ),
+    # The trace that a job was added in: header names and values as a JSON object.
+    ("ALTER TABLE penstock_outbox ADD COLUMN headers text",),
 )
 
 SQLITE: Sequence[Sequence[str]] = (
@@ -118,6 +120,8 @@ SQLITE: Sequence[Sequence[str]] = (
         ) WITHOUT ROWID""",
         "CREATE INDEX penstock_overlap_until ON penstock_overlap (until)",
     ),
+    # The trace that a job was added in: header names and values as a JSON object.
+    ("ALTER TABLE penstock_outbox ADD COLUMN headers text",),
 )
 
 #: Holds one row: the version the tables have. On PostgreSQL and SQLite alike.
