@@ -49,7 +49,7 @@ class JobStarted:
 @dataclass(slots=True, eq=False)
 class JobFinished:
     """A delivery was judged. *run* is the seconds its handler took (0 when none ran), *age* those since the job was
-    first published (None when its message does not tell)."""
+    first published (None when its message does not tell), *schedule* the one it says to be a tick of."""
 
     id: str
     kind: str
@@ -58,6 +58,7 @@ class JobFinished:
     outcome: Outcome
     run: float
     age: float | None = None
+    schedule: str | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -49,6 +49,12 @@ def attempt_of(headers: Mapping[str, Any]) -> int:
     return _whole(headers.get(ATTEMPT), 1, MAX_ATTEMPT, default=1)
 
 
+def schedule_of(headers: Mapping[str, Any]) -> str | None:
+    """The schedule that the job is a tick of, as its message says; None where it says nothing that can be a name."""
+    name = headers.get(SCHEDULE)
+    return name if isinstance(name, str) else None
+
+
 def copy_of(headers: Mapping[str, Any]) -> int:
     """How often the job was republished, from 0; anything that is not a whole number in range counts as 0."""
     return _whole(headers.get(COPY), 0, MAX_ATTEMPT, default=0)

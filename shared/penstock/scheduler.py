@@ -144,7 +144,7 @@ class Scheduler:
         before = found or State(seq=0, through=now_ms // 1000, term=0, leader="", written=now_ms)
         state = replace(before, seq=before.seq + 1, term=before.term + 1, leader=self.name, written=now_ms)
         await leadership.write(state)
-        self.events.emit(LeadershipWon(self.name, state.term, before.leader, state.through))
+        self.events.emit(LeadershipWon(self.name, state.term, before.leader, state.through, tuple(state.paused)))
         self._changed.clear()
         ticking = Ticking(leadership, state, self._source.schedules, self._clock, self.events, rewrite=self._rewrite)
         self._leadership = leadership

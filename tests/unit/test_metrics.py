@@ -10,7 +10,7 @@ import weakref
 from datetime import timedelta
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from penstock import Dead, DeadReason, Done, Duplicate, Event, Events, Failure, Retried, Snoozed, metrics
@@ -40,34 +40,10 @@ from penstock.events import (
 from penstock.metrics.group import MOST_KINDS
 from penstock.metrics.meters import MOST_SERIES, OTHER, counter
 from penstock.outcome import WORDS, Outcome
+from tests.support.scene import Scene
 
 EMAIL = {"kind": "email.send", "queue": "jobs.email"}
 STARTED = WorkerStarted("jobs.email", 16, ("email.send",))
-
-
-class Scene:
-    """Events of a process of some *role*, and what a scrape of its registry finds."""
-
-    def __init__(self, role: str = "worker", *first: Event) -> None:
-        self.registry = CollectorRegistry()
-        self.events = Events()
-        metrics.subscribe(self.events, self.registry, role=role)
-        self.emit(*first)
-
-    def emit(self, *events: Event) -> None:
-        for event in events:
-            self.events.emit(event)
-
-    def value(self, name: str, **labels: str) -> float | None:
-        return self.registry.get_sample_value(f"penstock_{name}", labels)
-
-    def values(self, name: str, label: str) -> set[str]:
-        """The values of a *label* that the samples of a family have."""
-        found = (sample for family in self.registry.collect() for sample in family.samples)
-        return {sample.labels[label] for sample in found if sample.name == f"penstock_{name}"}
-
-    def page(self) -> str:
-        return generate_latest(self.registry).decode()
 
 
 def started(job_id: str = "7", kind: str = "email.send", wait: float | None = 0.5, attempt: int = 1) -> JobStarted:

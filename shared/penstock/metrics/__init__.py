@@ -84,7 +84,8 @@ class Metrics:
     def _finished(self, event: JobFinished) -> None:
         outcome = event.outcome
         if type(outcome) is Done and outcome.result is not None:  # which may be large, and is not ours to keep
-            event = JobFinished(event.id, event.kind, event.queue, event.attempt, _DONE, event.run, event.age)
+            about = (event.id, event.kind, event.queue, event.attempt)
+            event = JobFinished(*about, _DONE, event.run, event.age, event.schedule)
         self._note(event)
 
     def _note(self, event: Event) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Protocol  # events of any type
 
 from penstock.job import is_kind
 from penstock.metrics.meters import Family, Vocabulary
+from penstock.schedules.model import is_name
 
 #: Upper bounds in seconds: of what takes milliseconds, of runs of handlers, and of waits.
 SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -18,6 +19,7 @@ MOST_KINDS = 50
 MOST_QUEUES = 20
 MOST_ERRORS = 100
 MOST_WORDS = 30
+MOST_SCHEDULES = 200
 
 Handle = Callable[[Any], None]
 
@@ -31,6 +33,7 @@ class Words:
         self.errors = Vocabulary(MOST_ERRORS)
         self.results = Vocabulary(MOST_WORDS)
         self.uses = Vocabulary(MOST_WORDS)
+        self.schedules = Vocabulary(MOST_SCHEDULES, is_name)
 
 
 class Group(Protocol):

@@ -64,10 +64,13 @@ class Jobs:
         self.ended_on = histogram("penstock_job_attempts", "The attempt that was the last of a job.", _ATTEMPTS, *by)
         self._last_done = gauge("penstock_last_done_timestamp_seconds", "When a job was done last, since 1970.", *by)
         self._dead = counter("penstock_dead_letters_total", "Dead letters written, by reason.", "queue", "reason")
+        self._last_tick = gauge(
+            "penstock_schedule_last_done_timestamp_seconds", "When a tick was done last, since 1970.", "schedule"
+        )
         self._slots = gauge("penstock_slots", "Jobs this process runs at once, at most.", "queue")
         self.families = (
             *(self.outcomes, self.attempts, self._failures, self.running, self.run, self.wait, self.age),
-            *(self.ended_on, self._last_done, self._dead, self._slots),
+            *(self.ended_on, self._last_done, self._dead, self._last_tick, self._slots),
         )
         self.handles: Mapping[type[Any], Handle] = {
             JobStarted: self._started,
@@ -109,7 +112,9 @@ class Jobs:
             last = tally.last_done
             if last is None:
                 last = tally.last_done = self._last_done.child(*tally.labels)
-            last.value = time.time()
+            last.value = now = time.time()
+            if event.schedule is not None:
+                self._last_tick.child(self._words.schedules.word(event.schedule)).value = now
             tally.last_attempts.append(event.attempt)
             if event.age is not None:
                 tally.ages.append(event.age)

@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from typing import Any  # events of any type
 
 from penstock.metrics.group import SHORT, Handle
-from penstock.metrics.meters import counter, gauge, histogram
+from penstock.metrics.meters import MOST_SERIES, counter, gauge, histogram
+from penstock.metrics.upcoming import Upcoming
 from penstock.schedules.events import (
     LeadershipLost,
     LeadershipWon,
+    SchedulePaused,
+    ScheduleResumed,
+    SchedulerStandsBy,
     SchedulesDue,
     SchedulesRead,
     SchedulesRefused,
@@ -28,6 +32,7 @@ class Ticks:
     """What a leader publishes, and whether this one leads."""
 
     def __init__(self, _: object) -> None:
+        self._info = gauge("penstock_scheduler_info", "1; who this scheduler is in the log and the state.", "scheduler")
         self._leads = gauge("penstock_scheduler_leads", "1 while this scheduler leads, 0 while it stands by.")
         self._term = gauge("penstock_scheduler_term", "How many leaders there were, when this one last led.")
         self._due = gauge("penstock_schedule_due_timestamp_seconds", "Instant of the earliest tick that is not out.")
@@ -40,15 +45,19 @@ class Ticks:
         self._state_lost = gauge(
             "penstock_schedule_state_lost_timestamp_seconds", "When this scheduler found no state on the broker, or 0."
         )
+        self._upcoming = Upcoming()
         self._leads.child()
         self._state_lost.child()
         self._unusable.child()
         self.families = (
-            *(self._leads, self._term, self._due, self._lag),
+            *(self._info, self._leads, self._term, self._due, self._lag),
             *(self._ticks, self._refused, self._missed, self._known, self._unusable),
-            self._state_lost,
+            *(self._state_lost, *self._upcoming.families),
         )
         self.handles: Mapping[type[Any], Handle] = {
+            SchedulerStandsBy: self._stands_by,
+            SchedulePaused: self._paused,
+            ScheduleResumed: self._resumed,
             LeadershipWon: self._won,
             LeadershipLost: self._lost,
             SchedulesDue: self._next,
@@ -60,10 +69,15 @@ class Ticks:
             ScheduleStateLost: self._found_none,
         }
 
+    def _stands_by(self, event: SchedulerStandsBy) -> None:
+        self._info.child(event.name).value = 1
+
     def _won(self, event: LeadershipWon) -> None:
         self._leads.child().value, self._term.child().value = 1, event.term
+        self._upcoming.lead(event.paused)
 
     def _lost(self, _: LeadershipLost) -> None:
+        self._upcoming.stand_by()
         self._leads.child().value = self._due.child().value = 0
 
     def _next(self, event: SchedulesDue) -> None:
@@ -73,6 +87,12 @@ class Ticks:
         self._ticks.child(event.schedule).value += 1
         self._lag.child().observe(event.late)
 
+    def _paused(self, event: SchedulePaused) -> None:
+        self._upcoming.pause(event.schedule)
+
+    def _resumed(self, event: ScheduleResumed) -> None:
+        self._upcoming.resume(event.schedule)
+
     def _not_taken(self, event: TickRefused) -> None:
         self._refused.child(event.schedule).value += 1
 
@@ -81,6 +101,10 @@ class Ticks:
 
     def _read(self, event: SchedulesRead) -> None:
         self._known.child().value = len(event.schedules)
+        self._upcoming.follow(event.schedules)
+        for schedule in event.schedules[:MOST_SERIES]:  # an increase from nothing is none to Prometheus
+            for family in (self._ticks, self._refused, self._missed):
+                family.child(schedule.name)
         # They begin at 0: an increase from nothing is none to Prometheus.
         for schedule in event.schedules[:_MOST_BEGUN]:
             self._missed.child(schedule.name)

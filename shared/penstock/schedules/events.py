@@ -32,13 +32,15 @@ class SchedulerStandsBy:
 class LeadershipWon:
     """The scheduler *name* leads from now on, as the *term*-th leader and after *previous*.
 
-    *through*: the instant up to which all ticks are out (seconds since 1970 UTC).
+    *through*: the instant up to which all ticks are out (seconds since 1970 UTC). *paused*: the schedules that do not
+    tick.
     """
 
     name: str
     term: int
     previous: str
     through: int
+    paused: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)

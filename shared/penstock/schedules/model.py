@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,8 @@ GRACE = timedelta(minutes=1)
 
 #: How many missed ticks ``catch_up: all`` makes up for, the newest ones, unless the schedule says otherwise.
 MAX_CATCH_UP = 100
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 
 
 class CatchUp(StrEnum):
@@ -89,6 +92,11 @@ class Schedule:
         """The last instant of this schedule before *instant*, within its bounds; None when there was none."""
         found = self.trigger.before(instant if self.ends is None else min(instant, self.ends + 1))
         return None if found is None or (self.starts is not None and found < self.starts) else found
+
+
+def is_name(text: str) -> bool:
+    """Whether a schedule can be called *text*."""
+    return _NAME.fullmatch(text) is not None
 
 
 def tick_id(name: str, instant: int) -> str:

@@ -13,7 +13,7 @@ from penstock.durations import duration
 from penstock.errors import ConfigError, UsageError
 from penstock.job import is_kind
 from penstock.schedules.checking import Check
-from penstock.schedules.model import GRACE, MAX_CATCH_UP, CatchUp, Overlap, Schedule, Trigger
+from penstock.schedules.model import GRACE, MAX_CATCH_UP, CatchUp, Overlap, Schedule, Trigger, is_name
 from penstock.schedules.rendering import PLACES, unknown_places
 from penstock.schedules.triggers import Cron, Every, Once
 from penstock.schedules.zones import zone
@@ -26,7 +26,6 @@ E = TypeVar("E", bound=StrEnum)
 #: A hundred thousand schedules take some 20 MB.
 MAX_FILE = 64 * 1024 * 1024
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})")
 _TIMES = ("cron", "every", "at")
 _FIELDS = (
@@ -70,7 +69,7 @@ def parse_schedules(text: str, file: str = "schedules.yaml", *checks: Check) -> 
 
 def _schedule(form: Form, place: str, checks: Sequence[Check], name: str, key: Node, node: Node) -> Schedule | None:
     what, before = f"schedules.{name}", form.noted
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         form.problem(key, f"{what}: a name has a-z, 0-9, _, - and dots, at most 100, and begins with a letter or digit")
     fields = form.fields(node, _FIELDS, what)
     place = _zone(form, fields.get("zone"), f"{what}.zone", place)
