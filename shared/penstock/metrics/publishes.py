@@ -9,6 +9,12 @@ from penstock.events import OutboxBacklog, Published, Relayed, RelayParked, Rela
 from penstock.metrics.group import SHORT, Handle, Words
 from penstock.metrics.meters import counter, gauge, histogram
 
+#: What a publish may end with: the class of the error in lower case, else ``confirmed``.
+RESULTS = (
+    *("confirmed", "unroutable", "nacked", "unconfirmed", "toolarge"),
+    *("connectionlost", "accessrefused", "topologymismatch"),
+)
+
 
 class Publishes:
     """Jobs published by publishers."""
@@ -21,11 +27,20 @@ class Publishes:
         self._seconds = histogram("penstock_publish_seconds", "From publish to its answer.", SHORT, "kind")
         self.families = (self._results, self._seconds)
         self.handles: Mapping[type[Any], Handle] = {Published: self._published}
+        self._begun: set[str] = set()
 
     def _published(self, event: Published) -> None:
         kind = self._words.kinds.word(event.kind)
+        if kind not in self._begun:
+            self._begin(kind)
         self._results.child(kind, self._words.results.word(event.result)).value += 1
         self._seconds.child(kind).observe(event.seconds)
+
+    def _begin(self, kind: str) -> None:
+        """Every result begins at 0: an increase from nothing is none to Prometheus."""
+        self._begun.add(kind)
+        for result in RESULTS:
+            self._results.child(kind, self._words.results.word(result))
 
 
 class Outboxes:
