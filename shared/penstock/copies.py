@@ -10,7 +10,7 @@ from typing import Any  # header values are whatever AMQP carried
 from penstock import headers as h
 from penstock.delay import MAX_DELAY, queue_key, target_of, whole_seconds
 from penstock.job import is_kind
-from penstock.message import Delivery, Message
+from penstock.message import JSON, Delivery, Message
 from penstock.outcome import Dead, Failure
 from penstock.topology.names import DEAD, DELAY
 
@@ -95,13 +95,51 @@ def dead_letter(delivery: Delivery, dead: Dead, now_ms: int, worker: str) -> Cop
     return Copy(_fitted(message), DEAD, delivery.queue)
 
 
-def replay(message: Message, queue: str) -> Copy:
-    """A dead letter's job, to run again from attempt 1 in *queue*: same id, next copy, no story."""
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a person did to a dead letter, for its history: when (ms since 1970 UTC), and what and who in words."""
+
+    now_ms: int
+    what: str
+
+
+def replay(message: Message, queue: str, note: Note | None = None, *, attempt: int = 1) -> Copy:
+    """A dead letter's job, to run again from *attempt* in *queue*: same id, next copy, one more replay, no story."""
     fresh = _cleaned(message)
     for name in (*h.STORY, h.ATTEMPT, h.EXPIRES, h.DUE):
         fresh.headers.pop(name, None)
-    fresh.headers[h.COPY] = h.copy_of(message.headers) + 1
+    if attempt > 1:
+        fresh.headers[h.ATTEMPT] = attempt
+    fresh.headers[h.REPLAYS] = h.replays_of(message.headers) + 1
+    _number_and_note(fresh, message, note)
     return Copy(_fitted(fresh), DELAY, queue_key(0, queue))
+
+
+def edited(message: Message, body: bytes, kind: str | None = None) -> Message:
+    """A dead letter's message with another *body*, and another *kind* if one is given; what was replayed in vain is
+    forgotten, for this is not the same any more."""
+    headers = {name: value for name, value in message.headers.items() if name != h.REPLAYS}
+    return replace(
+        message, body=body, headers=headers, type=kind or message.type, content_type=JSON, content_encoding=None
+    )
+
+
+def letter(message: Message, key: str, note: Note | None = None) -> Copy:
+    """A dead letter again, changed by hand: same id and story, next copy. *key* is the work queue, or the unrouted."""
+    fresh = _cleaned(message)
+    _number_and_note(fresh, message, note)
+    return Copy(_fitted(fresh), DEAD, key)
+
+
+def put_back(message: Message, key: str) -> Copy:
+    """A dead letter as it was when it was exported, the copy number too; *key* as in ``letter``."""
+    return Copy(_fitted(_cleaned(message)), DEAD, key)
+
+
+def _number_and_note(fresh: Message, message: Message, note: Note | None) -> None:
+    fresh.headers[h.COPY] = h.copy_of(message.headers) + 1
+    if note is not None:
+        _remember(fresh, note.now_ms, note.what)
 
 
 def clean_headers(headers: Mapping[str, Any]) -> dict[str, Any]:

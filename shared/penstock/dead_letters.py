@@ -1,4 +1,4 @@
-"""The dead letters of a broker: look at them, replay them, throw them away. Copies first, acks second."""
+"""The dead letters of a broker, looked at, replayed, edited, discarded and put back. Copies first, acks second."""
 
 from __future__ import annotations
 
@@ -6,46 +6,35 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from datetime import timedelta
+from functools import partial
 from typing import Self
 
 from penstock import copies
+from penstock import headers as h
+from penstock.audit import Audit, Deed, actor
 from penstock.clock import Clock, SystemClock
-from penstock.copies import Copy
-from penstock.errors import BrokerError, TooLarge, Unencodable, Unroutable
+from penstock.copies import Copy, Note
+from penstock.errors import UsageError
 from penstock.events import Events
+from penstock.failpoints import reach
+from penstock.letter_moves import CONFIRM, OWN_FAULT, WINDOW, Each, Move, MoveResult, Moves
 from penstock.letter_pass import LetterPass
 from penstock.letters import DeadLetter, Filter
-from penstock.message import Delivery
+from penstock.message import Delivery, Message
 from penstock.ports import Broker
 from penstock.reconnecting import CONNECT_TIMEOUT, Reconnecting
 from penstock.sending import Sender
-from penstock.topology.names import JOBS
+from penstock.topology.names import JOBS, UNROUTED
 
-#: Letters under way at once in a replay.
-WINDOW = 100
+#: How often a job is replayed unless somebody insists: it died again each time.
+MAX_REPLAYS = 3
 
-#: Seconds one copy may take to be confirmed.
-_CONFIRM = 15.0
-
-#: What is wrong with one letter and says nothing about the next.
-_OWN_FAULT = (TooLarge, Unencodable, Unroutable)
+#: Why ``put_back`` leaves a letter out.
+THERE = "it is in the queue already"
 
 _EVERYTHING = Filter()
-
-
-@dataclass(slots=True)
-class ReplayResult:
-    """What a replay did: how many letters run again, and those that stayed, by id and why.
-
-    *stopped*: what ended the replay before its time; the letters not reached stayed where they were.
-    """
-
-    replayed: int = 0
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    stopped: BrokerError | None = None
 
 
 class DeadLetters:
@@ -54,6 +43,9 @@ class DeadLetters:
     Every pass goes over what lies in the queue when it begins, from the oldest on; a job that dies again meanwhile is
     not met twice. What a pass does not settle goes back to its old place, also when the process is killed. Two
     passes over one queue at the same time see different letters and may change their order.
+
+    Whatever takes letters away writes into ``jobs.dead.audit`` first, in the name of *who*; if that fails, it does
+    nothing.
     """
 
     def __init__(
@@ -63,6 +55,7 @@ class DeadLetters:
         connect_timeout: timedelta = CONNECT_TIMEOUT,
         clock: Clock | None = None,
         events: Events | None = None,
+        who: str | None = None,
     ) -> None:
         name = f"penstock@{socket.gethostname()}:{os.getpid()}"
         self.events = events or Events()
@@ -71,6 +64,11 @@ class DeadLetters:
         self._consume = Reconnecting(broker, f"{name} dead letters", self.events, connect_timeout=connect_timeout)
         self._publish = Reconnecting(broker, f"{name} replay", self.events, connect_timeout=connect_timeout)
         self._sender = Sender(self._publish)
+        self._audit = Audit(self._sender, self._clock, who or actor())
+
+    async def depth(self, queue: str) -> int:
+        """How many letters lie in *queue* that nobody holds. Raises ``BrokerError``."""
+        return await (await self._consume.link()).depth(queue)
 
     async def look(
         self, queue: str, where: Filter = _EVERYTHING, *, limit: int | None = None
@@ -100,41 +98,108 @@ class DeadLetters:
         rate: float | None = None,
         window: int = WINDOW,
         remembered: timedelta | None = None,
-        each: Callable[[DeadLetter], None] | None = None,
-    ) -> ReplayResult:
+        most: int | None = MAX_REPLAYS,
+        last_attempt: bool = False,
+        because: str = "",
+        each: Each | None = None,
+    ) -> MoveResult:
         """Let the jobs of *queue* that *where* takes run again: same id, next copy number, attempt 1.
 
         A letter is acked once the broker has confirmed its own copy: killed at any moment, this leaves a duplicate at
         worst (which the copy number tells), never a gap. At most *limit* letters, at most *rate* a second, *window*
         under way at once. *remembered*: letters of jobs whose effect happens once stay when they died longer ago than
-        that, for the store may have forgotten them (None: they are replayed all the same). *each* is called with every
-        replayed one and must not raise. Letters of ``jobs.unrouted`` are published by their kind, the others go back to
-        the queue they died in. Raises ``TopologyMismatch`` when that or *queue* does not exist; later errors are in the
-        result.
+        that, for the store may have forgotten them. *most*: letters replayed that often stay, and so do those that are
+        nobody's job as they stand (None for either: they are replayed all the same). *last_attempt*: they run as the
+        attempt they died in, so that the next failure is told at once. *each* is called with every replayed one and
+        must not raise. Letters of ``jobs.unrouted`` are published by their kind, the others go back to the queue they
+        died in. Raises ``TopologyMismatch`` when that or *queue* does not exist, and what kept all letters from being
+        replayed; later errors are in the result.
         """
-        result = ReplayResult()
+        note = Note(self._clock.now_ms(), f"replayed by {self._audit.who}")
+        move = Move(
+            where,
+            partial(_replay, note=note, last_attempt=last_attempt),
+            partial(_keeps, remembered=remembered, most=most, now_ms=self._clock.now_ms()),
+            limit,
+            rate,
+            window,
+            each or _ignore,
+        )
         async with self._pass(queue) as letters:
             await self._check_target(queue)
-            run = _Replay(letters, self._sender, result, asyncio.Semaphore(window), each or _ignore)
-            await run.all(where, limit, _pace(rate), self._clock, remembered)
-        return result
+            return await self._moved(letters, Deed("replay", queue, where.described(), because), move)
 
-    async def purge(
+    async def discard(
         self,
         queue: str,
         where: Filter = _EVERYTHING,
         *,
+        because: str,
         limit: int | None = None,
-        each: Callable[[DeadLetter], None] | None = None,
-    ) -> int:
-        """Throw away the letters of *queue* that *where* takes, at most *limit*, for good; returns how many."""
-        purged = 0
+        each: Each | None = None,
+    ) -> MoveResult:
+        """Throw away the letters of *queue* that *where* takes, at most *limit*, for good.
+
+        Raises as ``replay`` does."""
+        move = Move(where, lambda _: None, limit=limit, each=each or _ignore)
         async with self._pass(queue) as letters:
-            while purged != limit and (found := await letters.next(where, self._clock.now_ms())) is not None:
-                (each or _ignore)(found[1])
-                letters.settle(found[0])
-                purged += 1
-        return purged
+            return await self._moved(letters, Deed("discard", queue, where.described(), because), move)
+
+    async def edit(
+        self, letter: DeadLetter, body: bytes, kind: str | None = None, *, replay: bool = False, because: str = ""
+    ) -> None:
+        """Put *body* (and *kind*, if one is given) in place of those of *letter*, as the next copy of the same job.
+
+        The changed letter is the newest in its queue, or runs at once with *replay*; the original leaves when it is
+        confirmed. Killed in between, this leaves both, told apart by their copy numbers. Raises ``UsageError``
+        when the letter is not there any more as it was seen, and ``BrokerError``.
+        """
+        changed = copies.edited(letter.message, body, kind)
+        note = Note(self._clock.now_ms(), f"edited by {self._audit.who}")
+        where = Filter(ids=frozenset((letter.id,)), copy=letter.copy)
+        entries = self._audit.opened(Deed("edit", letter.queue, where.described(), because))
+        async with self._pass(letter.queue) as letters:
+            if replay:
+                await self._check_target(letter.queue)
+            found = await self._same(letters, letter, where)
+            await entries.touch([letter.id])
+            reach("letters-named")
+            copy = (
+                _replay(letter, note, message=changed) if replay else copies.letter(changed, _key(letter.queue), note)
+            )
+            await self._send(copy)
+            reach("letter-confirmed")
+            letters.settle(found)
+            await entries.end(1, 0)
+
+    async def put_back(self, queue: str, messages: Iterable[Message], *, because: str = "") -> MoveResult:
+        """Put *messages*, dead letters as they were exported, into *queue*, but for those that are there already.
+
+        Done again after an interruption, this puts back what is missing. Raises ``BrokerError``.
+        """
+        await self.depth(queue)
+        there = {(letter.id, letter.copy) async for letter in self.look(queue)}
+        entries = self._audit.opened(Deed("import", queue, {}, because))
+        result = MoveResult()
+        batch: list[Message] = []
+        for message in messages:
+            mark = (message.message_id or "", h.copy_of(message.headers))
+            if mark in there:
+                result.stayed.append((mark[0], THERE))
+                continue
+            there.add(mark)
+            batch.append(message)
+            if len(batch) == WINDOW:
+                await self._put(queue, batch, entries.touch, result)
+                batch = []
+        if batch:
+            await self._put(queue, batch, entries.touch, result)
+        await entries.end(result.done, len(result.stayed))
+        return result
+
+    async def note(self, action: str, queue: str, where: Filter, count: int, because: str = "") -> None:
+        """Write into the audit that *count* letters were read by *action*. Raises ``BrokerError``."""
+        await self._audit.write(Deed(action, queue, where.described(), because), {"count": count})
 
     async def close(self) -> None:
         """Close the connections. Idempotent."""
@@ -157,101 +222,70 @@ class DeadLetters:
         finally:
             await letters.close()
 
+    async def _moved(self, letters: LetterPass, deed: Deed, move: Move) -> MoveResult:
+        return await Moves(letters, self._sender, self._audit.opened(deed), self._clock, move).all()
+
+    async def _same(self, letters: LetterPass, seen: DeadLetter, where: Filter) -> Delivery:
+        while (found := await letters.next(where, self._clock.now_ms())) is not None:
+            if found[1].message.body == seen.message.body and found[1].kind == seen.kind:
+                return found[0]
+        raise UsageError(f"the letter {seen.id!r} is not in {seen.queue} any more as it was seen; nothing was changed")
+
+    async def _put(
+        self, queue: str, batch: list[Message], touch: Callable[[list[str]], Awaitable[None]], result: MoveResult
+    ) -> None:
+        await touch([message.message_id or "" for message in batch])
+        reach("letters-named")
+        sends = (self._send(copies.put_back(message, _key(queue))) for message in batch)
+        answers = await asyncio.gather(*sends, return_exceptions=True)
+        for message, answer in zip(batch, answers, strict=True):
+            if answer is None:
+                result.done += 1
+            elif isinstance(answer, OWN_FAULT):
+                result.stayed.append((message.message_id or "", str(answer)))
+            else:
+                raise answer
+
+    async def _send(self, copy: Copy) -> None:
+        until = asyncio.get_running_loop().time() + CONFIRM
+        await self._sender.send(copy.message, copy.exchange, copy.key, until)
+
     async def _check_target(self, queue: str) -> None:
         """The cascade would take a copy for a queue that is gone, and drop it at the unrouted, far from its letters."""
-        if queue.endswith(".dead"):
-            await (await self._consume.link()).depth(queue.removesuffix(".dead"))
-
-
-class _Replay:
-    """One replay under way."""
-
-    def __init__(
-        self,
-        letters: LetterPass,
-        sender: Sender,
-        result: ReplayResult,
-        slots: asyncio.Semaphore,
-        each: Callable[[DeadLetter], None],
-    ) -> None:
-        self._letters = letters
-        self._sender = sender
-        self._result = result
-        self._slots = slots
-        self._each = each
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def all(
-        self, where: Filter, limit: int | None, pace: Callable[[], float], clock: Clock, remembered: timedelta | None
-    ) -> None:
-        """Replay what *where* takes; returns once every copy is answered."""
-        begun = 0
-        try:
-            while begun != limit and self._result.stopped is None:
-                found = await self._letters.next(where, clock.now_ms())
-                if found is None:
-                    break
-                if remembered is not None and found[1].forgotten(remembered, clock.now_ms()):
-                    self._result.failed.append((found[1].id, _FORGOTTEN.format(days=remembered.days)))
-                    continue
-                await asyncio.sleep(pace())
-                await self._slots.acquire()
-                task = asyncio.create_task(self._one(*found))
-                self._tasks.add(task)
-                task.add_done_callback(self._done)
-                begun += 1
-        except BrokerError as error:
-            self._result.stopped = error
-        finally:
-            if self._tasks:
-                await asyncio.wait(self._tasks)
-
-    async def _one(self, delivery: Delivery, letter: DeadLetter) -> None:
-        try:
-            copy = _copy(letter)
-            until = asyncio.get_running_loop().time() + _CONFIRM
-            await self._sender.send(copy.message, copy.exchange, copy.key, until)
-        except _OWN_FAULT as error:
-            self._result.failed.append((letter.id, str(error)))
-        except BrokerError as error:
-            self._result.stopped = self._result.stopped or error
-        else:
-            self._letters.settle(delivery)
-            self._result.replayed += 1
-            self._each(letter)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._slots.release()
+        if queue != UNROUTED:
+            await self.depth(_key(queue))
 
 
 _FORGOTTEN = (
     "its effect happens once, but it died over {days} days ago (PENSTOCK_DEAD_RETENTION) and the store may have "
     "forgotten it: with --force it is replayed, and its effect may happen again"
 )
+_IN_VAIN = "it was replayed {times} times and died each time: mend what it dies of, or say --force"
+_NO_JOB = "it is no job as it stands ({why}): edit or discard it, or say --force"
 
 
-def _copy(letter: DeadLetter) -> Copy:
-    if letter.work_queue:
-        return copies.replay(letter.message, letter.work_queue)
-    return Copy(copies.replay(letter.message, letter.queue).message, JOBS, letter.kind)
+def _keeps(letter: DeadLetter, *, remembered: timedelta | None, most: int | None, now_ms: int) -> str:
+    """Why *letter* is not to be replayed, or nothing."""
+    if remembered is not None and letter.forgotten(remembered, now_ms):
+        return _FORGOTTEN.format(days=remembered.days)
+    if most is not None and letter.replays >= most:
+        return _IN_VAIN.format(times=letter.replays)
+    if most is not None and (why := letter.not_a_job):
+        return _NO_JOB.format(why=why)
+    return ""
 
 
-def _pace(rate: float | None) -> Callable[[], float]:
-    """How long to wait before the next of at most *rate* letters a second."""
-    if rate is None:
-        return lambda: 0.0
-    loop = asyncio.get_running_loop()
-    due = loop.time()
+def _replay(letter: DeadLetter, note: Note, *, last_attempt: bool = False, message: Message | None = None) -> Copy:
+    message = letter.message if message is None else message
+    copy = copies.replay(
+        message, letter.work_queue or letter.queue, note, attempt=letter.attempt if last_attempt else 1
+    )
+    return copy if letter.work_queue else Copy(copy.message, JOBS, message.type or letter.kind)
 
-    def wait() -> float:
-        nonlocal due
-        now = loop.time()
-        pause = max(0.0, due - now)
-        due = max(due, now) + 1 / rate
-        return pause
 
-    return wait
+def _key(queue: str) -> str:
+    """The key by which ``jobs.dead`` routes to *queue*: its work queue, or what no queue is bound to."""
+    return queue.removesuffix(".dead")
 
 
 def _ignore(_: DeadLetter) -> None:

@@ -32,13 +32,16 @@ ONCE = "penstock-once"
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 
+#: How often the job was replayed from the dead letters: a job that always dies again is not replayed for ever.
+REPLAYS = "penstock-replays"
+
 #: What only a dead letter carries; stripped when it is replayed.
 STORY = frozenset({QUEUE, REASON, ERROR_TYPE, ERROR, TRACEBACK, DIED, WORKER, ONCE})
 
 #: What a copy needs to run and to be told apart: kept whatever else must go to make room.
-NEEDED = frozenset({ATTEMPT, COPY, EXPIRES, DUE, PUBLISHED, ORIGIN, SEQ, TRACEPARENT, SCHEDULE, OVERLAP}) | STORY - {
-    TRACEBACK
-}
+NEEDED = frozenset(
+    {ATTEMPT, COPY, EXPIRES, DUE, PUBLISHED, ORIGIN, SEQ, TRACEPARENT, SCHEDULE, OVERLAP, REPLAYS}
+) | STORY - {TRACEBACK}
 
 MAX_ATTEMPT = 1_000_000
 MAX_MS = 253_402_300_799_999  # the last millisecond of the year 9999
@@ -49,15 +52,20 @@ def attempt_of(headers: Mapping[str, Any]) -> int:
     return _whole(headers.get(ATTEMPT), 1, MAX_ATTEMPT, default=1)
 
 
+def copy_of(headers: Mapping[str, Any]) -> int:
+    """How often the job was republished, from 0; anything that is not a whole number in range counts as 0."""
+    return _whole(headers.get(COPY), 0, MAX_ATTEMPT, default=0)
+
+
 def schedule_of(headers: Mapping[str, Any]) -> str | None:
     """The schedule that the job is a tick of, as its message says; None where it says nothing that can be a name."""
     name = headers.get(SCHEDULE)
     return name if isinstance(name, str) else None
 
 
-def copy_of(headers: Mapping[str, Any]) -> int:
-    """How often the job was republished, from 0; anything that is not a whole number in range counts as 0."""
-    return _whole(headers.get(COPY), 0, MAX_ATTEMPT, default=0)
+def replays_of(headers: Mapping[str, Any]) -> int:
+    """How often the job was replayed, from 0; anything that is not a whole number in range counts as 0."""
+    return _whole(headers.get(REPLAYS), 0, MAX_ATTEMPT, default=0)
 
 
 def ms_of(headers: Mapping[str, Any], name: str) -> int | None:

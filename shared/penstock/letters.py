@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any  # header values are whatever AMQP carried
 
 from penstock import headers as h
 from penstock.copies import kind_of, origin_of
-from penstock.job import is_kind
+from penstock.errors import DecodeError
+from penstock.fingerprints import Fingerprint
+from penstock.job import is_kind, json_object
 from penstock.message import Delivery, Message
 from penstock.outcome import DeadReason
 from penstock.topology.matching import matches
@@ -19,6 +22,7 @@ from penstock.topology.names import UNROUTED
 NOT_ROUTED = "unrouted"
 
 _GIVEN_UP = "the broker gave it up: its worker died, or lost the connection, each time it was delivered"
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 _EXPIRED = "expired"  # a level of the cascade, on the way; not why a letter is here
 
 
@@ -43,6 +47,8 @@ class DeadLetter:
     copy: int
     worker: str
     history: tuple[str, ...]
+    #: How often it was replayed before.
+    replays: int
     #: Whether a store remembers the job: its effect happens once, as long as it does.
     once: bool
 
@@ -67,12 +73,29 @@ class DeadLetter:
             copy=h.copy_of(headers),
             worker=h.text_of(headers, h.WORKER),
             history=tuple(line for line in history if isinstance(line, str)) if isinstance(history, list) else (),
+            replays=h.replays_of(headers),
             once=headers.get(h.ONCE) is True,
         )
 
     def forgotten(self, retention: timedelta, now_ms: int) -> bool:
         """Whether the store may have forgotten the job, so that a replay could repeat its effect."""
         return self.once and (self.died is None or _is_older(self.died, now_ms, retention))
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What it died of, without the particulars. Worked out each time."""
+        return Fingerprint.of(self.reason, self.error_type, self.error, self.traceback)
+
+    @property
+    def not_a_job(self) -> str:
+        """Why it cannot be anybody's job as it stands, in words; empty when it can."""
+        if not is_kind(self.kind):
+            return "it has no kind"
+        try:
+            json_object(self.message.body)
+        except DecodeError as error:
+            return str(error)
+        return ""
 
     @property
     def work_queue(self) -> str:
@@ -85,14 +108,21 @@ class Filter:
     """Which dead letters are meant; what is None does not matter.
 
     *kind*: a pattern such as ``email.*``. *error_type*: the error's class, with or without its module.
-    *older_than*: dead for at least that long; a letter that does not say when it died is not taken.
+    *older_than*, *newer_than*: dead for at least, at most that long; a letter that does not say when it died is not
+    taken. *attempt*: the attempt it died in. *text*: in its error or its arguments, upper and lower case alike.
+    *group*: the id of its fingerprint. *copy*: its copy number, which tells the letters of one job apart.
     """
 
     kind: str | None = None
     reason: str | None = None
     error_type: str | None = None
     older_than: timedelta | None = None
-    id: str | None = None
+    newer_than: timedelta | None = None
+    attempt: int | None = None
+    text: str | None = None
+    group: str | None = None
+    copy: int | None = None
+    ids: frozenset[str] | None = None
 
     @property
     def everything(self) -> bool:
@@ -102,12 +132,42 @@ class Filter:
     def takes(self, letter: DeadLetter, now_ms: int) -> bool:
         """Whether *letter* is meant."""
         return (
-            (self.id is None or letter.id == self.id)
+            (self.ids is None or letter.id in self.ids)
             and (self.kind is None or matches(self.kind, letter.kind))
             and (self.reason is None or letter.reason == self.reason)
             and (self.error_type is None or _is_type(letter.error_type, self.error_type))
+            and (self.copy is None or letter.copy == self.copy)
+            and (self.attempt is None or letter.attempt == self.attempt)
             and (self.older_than is None or _is_older(letter.died, now_ms, self.older_than))
+            and (self.newer_than is None or _is_newer(letter.died, now_ms, self.newer_than))
+            and (self.text is None or _says(letter, self.text.casefold()))
+            and (self.group is None or letter.fingerprint.id == self.group)
         )
+
+    def described(self) -> dict[str, Any]:
+        """What is asked for, as JSON values: durations in seconds, ids sorted."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: _described(value) for name, value in given.items() if value is not None}
+
+
+def _described(value: object) -> object:
+    match value:
+        case timedelta():
+            return value.total_seconds()
+        case frozenset():
+            return sorted(value)
+        case _:
+            return value
+
+
+def _says(letter: DeadLetter, wanted: str) -> bool:
+    if wanted in letter.error.casefold() or wanted in letter.error_type.casefold():
+        return True
+    body = letter.message.body
+    if wanted in body.decode("utf-8", "replace").casefold():
+        return True
+    # JSON may spell a character as an escape; who searches does not.
+    return b"\\u" in body and wanted in _ESCAPED.sub(_character, body.decode("utf-8", "replace")).casefold()
 
 
 def restored(delivery: Delivery) -> Message:
@@ -171,3 +231,11 @@ def _is_type(name: str, wanted: str) -> bool:
 
 def _is_older(died: int | None, now_ms: int, span: timedelta) -> bool:
     return died is not None and now_ms - died >= span.total_seconds() * 1000
+
+
+def _is_newer(died: int | None, now_ms: int, span: timedelta) -> bool:
+    return died is not None and now_ms - died <= span.total_seconds() * 1000
+
+
+def _character(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16))

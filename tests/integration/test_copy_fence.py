@@ -129,7 +129,7 @@ async def test_the_commands_replay_lets_a_dead_job_have_its_effect(url: str, sto
         known.add(7)
         await eventually(lambda: depth(url, DEAD))
         async with DeadLetters(broker_for(url)) as dead:
-            assert (await dead.replay(DEAD, remembered=timedelta(days=14))).replayed == 1
+            assert (await dead.replay(DEAD, remembered=timedelta(days=14))).done == 1
         assert await outcomes(watched, 2) == [Dead, Done]
     assert await ledger(store) == Counter(["credit"])
 
@@ -150,9 +150,9 @@ async def test_a_letter_that_the_store_may_have_forgotten_stays_unless_forced(ur
         await outcomes(watched, 1)
     async with DeadLetters(broker_for(url), clock=LaterClock(15)) as dead:
         result = await dead.replay(DEAD, remembered=timedelta(days=14))
-        assert (result.replayed, len(result.failed)) == (0, 1)
-        assert "--force" in result.failed[0][1]
-        assert (await dead.replay(DEAD)).replayed == 1
+        assert (result.done, len(result.stayed)) == (0, 1)
+        assert "--force" in result.stayed[0][1]
+        assert (await dead.replay(DEAD)).done == 1
 
 
 def test_a_store_that_forgets_before_the_last_copy_can_come_is_refused_with_the_sum(tmp_path: Path) -> None:

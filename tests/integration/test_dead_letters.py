@@ -53,8 +53,9 @@ async def lying(url: str, queue: str = DEAD) -> list[str | None]:
 
 
 def ours(job: AbstractIncomingMessage) -> dict[str, Any]:
-    """The headers but the broker's own and the number by which returns are matched."""
-    return {name: value for name, value in job.headers.items() if not name.startswith(("x-", "penstock-seq"))}
+    """The headers but the broker's own, the history, and the number by which returns are matched."""
+    left_out = ("x-", "penstock-seq", "penstock-history")
+    return {name: value for name, value in job.headers.items() if not name.startswith(left_out)}
 
 
 def dead_letters(url: str) -> DeadLetters:
@@ -78,7 +79,7 @@ async def test_a_long_queue_keeps_its_order_through_limits_and_filters(url: str)
         even = Filter(kind="email.even")
         assert [letter.id for letter in await dead.letters(DEAD, even)] == ids[::2]
         assert [letter.id for letter in await dead.letters(DEAD, limit=20)] == ids[:20]
-        assert await dead.purge(DEAD, Filter(kind="email.odd"), limit=700) == 700
+        assert (await dead.discard(DEAD, Filter(kind="email.odd"), limit=700, because="odd")).done == 700
         left = [job_id for job_id in ids if not int(job_id) % 2 or int(job_id) > 1400]
         assert [letter.id for letter in await dead.letters(DEAD, limit=20)] == left[:20]
     assert await lying(url) == left
@@ -88,11 +89,13 @@ async def test_a_replay_sends_each_job_back_fresh_to_the_queue_it_died_in(url: s
     await bury(url, 3, **{"penstock-copy": 6, "penstock-traceback": "long", "x-mine": "gone", "tenant": "acme"})
     async with dead_letters(url) as dead:
         result = await dead.replay(DEAD)
-    assert (result.replayed, result.failed, result.stopped) == (3, [], None)
+    assert (result.done, result.stayed, result.stopped) == (3, [], None)
     async with foreign(url) as channel:
         job = await take(channel, WORK)
     assert (job.message_id, job.type, job.body) == ("0", "email.even", b'{"n":0}')
-    assert ours(job) == {"penstock-copy": 7, "tenant": "acme"}
+    [remembered] = job.headers["penstock-history"]
+    assert " replayed by " in remembered
+    assert ours(job) == {"penstock-copy": 7, "penstock-replays": 1, "tenant": "acme"}
     assert "x-mine" not in job.headers
     assert await depth(url, DEAD) == 0
 
@@ -101,7 +104,7 @@ async def test_a_replay_takes_what_the_filter_takes_and_no_more_than_the_limit(u
     ids = await bury(url, 40)
     async with dead_letters(url) as dead:
         result = await dead.replay(DEAD, Filter(kind="email.odd"), limit=5)
-    assert result.replayed == 5
+    assert result.done == 5
     assert await lying(url, WORK) == ids[1:10:2]
     assert await lying(url) == [job_id for job_id in ids if job_id not in ids[1:10:2]]
 
@@ -113,7 +116,7 @@ async def test_letters_that_die_again_are_not_met_twice_in_one_run(url: str) -> 
         result = await dead.replay(DEAD, rate=100)
         dying.cancel()
         await asyncio.gather(dying, return_exceptions=True)
-    assert result.replayed == 30
+    assert result.done == 30
     seen = Counter([*await lying(url), *await lying(url, WORK)])
     assert seen == Counter(ids)
 
@@ -131,7 +134,7 @@ async def test_a_rate_is_kept(url: str) -> None:
     loop = asyncio.get_running_loop()
     async with dead_letters(url) as dead:
         began = loop.time()
-        assert (await dead.replay(DEAD, rate=20)).replayed == 11
+        assert (await dead.replay(DEAD, rate=20)).done == 11
     assert loop.time() - began >= 10 / 20
 
 
@@ -151,7 +154,7 @@ async def test_a_letter_that_the_broker_made_tells_its_story_and_runs_again(url:
     async with foreign(url) as channel:
         job = await take(channel, WORK)
     assert (job.message_id, job.type) == ("order-7", "email.lost")
-    assert ours(job) == {"penstock-copy": 1, "penstock-origin": "jobs email.lost"}
+    assert ours(job) == {"penstock-copy": 1, "penstock-replays": 1, "penstock-origin": "jobs email.lost"}
     if "x-death" in job.headers:  # of the way through the cascade, if it says anything at all
         assert all(death["queue"] != WORK for death in job.headers["x-death"])
 
@@ -170,8 +173,8 @@ async def test_unrouted_jobs_are_replayed_by_kind_and_stay_while_nobody_takes_th
     async with dead_letters(url) as dead:
         result = await dead.replay("jobs.unrouted")
         left = await dead.letters("jobs.unrouted")
-    assert result.replayed == 1
-    assert [job_id for job_id, _ in result.failed] == ["emial.late"]
+    assert result.done == 1
+    assert [job_id for job_id, _ in result.stayed] == ["emial.late"]
     assert [(letter.id, letter.reason) for letter in left] == [("emial.late", "unrouted")]
     assert await lying(url, WORK) == ["mended"]
 
@@ -221,18 +224,18 @@ async def test_the_command_line_lists_shows_and_previews_and_changes_nothing(url
     shown = await asyncio.to_thread(penstock, "dead", "show", "2", "--queue", "email", RABBITMQ_URL=url)
     assert '"n": 2' in shown.out
     assert "\x1b" not in shown.out
-    for verb in ("replay", "purge"):
+    for verb in ("replay", "discard"):
         words = ("dead", verb, "--queue", "email", "--dry-run", "--limit", "3", "--json")
         would = await asyncio.to_thread(penstock, *words, RABBITMQ_URL=url)
         assert orjson.loads(would.out) == {f"would_{verb}": ids[:3]}
     assert await lying(url) == ids
 
 
-async def test_purge_throws_away_what_the_filter_takes_alone(url: str) -> None:
+async def test_discard_throws_away_what_the_filter_takes_alone(url: str) -> None:
     ids = await bury(url, 6)
-    words = ("dead", "purge", "--queue", "email", "--kind", "email.odd")
-    purged = await asyncio.to_thread(penstock, *words, RABBITMQ_URL=url)
-    assert (purged.code, purged.out) == (0, "3 thrown away\n")
+    words = ("dead", "discard", "--queue", "email", "--kind", "email.odd", "--because", "odd")
+    discarded = await asyncio.to_thread(penstock, *words, RABBITMQ_URL=url)
+    assert (discarded.code, discarded.out.splitlines()[-1]) == (0, "3 discarded, 0 stayed")
     assert await lying(url) == ids[::2]
 
 

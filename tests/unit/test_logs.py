@@ -17,7 +17,8 @@ import pytest
 import structlog
 
 from penstock import Handlers, Job, JobKind, logs
-from penstock.log_fields import MAX_FIELDS, MAX_ITEMS, MAX_LINES, MAX_TEXT, REDACTED
+from penstock.log_fields import MAX_FIELDS, MAX_ITEMS, MAX_LINES, MAX_TEXT
+from penstock.redaction import REDACTED
 from penstock.settings import LogFormat, Settings
 from penstock.testing import WorkerTest
 

@@ -61,7 +61,10 @@ def may_publish(user: Access, exchange: str, key: str) -> bool:
         ("clock", "jobs.scheduler", "claim"),
         ("hand", "jobs.scheduler", "command"),
         ("hand", "jobs.delay", queue_key(0, "jobs.email")),
-        ("hand", "jobs.delay", kind_key(0, "report.daily")),
+        ("hand", "jobs", "report.daily"),
+        ("hand", "jobs.dead", "jobs.email"),
+        ("hand", "jobs.dead", "jobs.unrouted"),
+        ("hand", "jobs.dead.audit", "replay"),
     ],
 )
 def test_a_user_may_publish_what_its_work_needs(user: str, exchange: str, key: str) -> None:
@@ -85,7 +88,9 @@ def test_a_user_may_publish_what_its_work_needs(user: str, exchange: str, key: s
         ("mailer", "jobs.delay", kind_key(7, "email.send")),
         ("mailer", "jobs.dead", "jobs.reports"),
         ("hand", "jobs.delay", queue_key(1, "jobs.email")),
-        ("hand", "jobs", "email.send"),
+        ("hand", "jobs.delay", kind_key(0, "report.daily")),
+        ("hand", "jobs", "other.kind"),
+        ("mailer", "jobs.dead.audit", "replay"),
         ("hand", "jobs.scheduler", "state"),
         ("clock", "jobs.scheduler", "command"),
         ("orders", "jobs.scheduler", "command"),
@@ -103,12 +108,12 @@ def test_a_user_may_publish_nothing_else(user: str, exchange: str, key: str) -> 
         ("mailer", {"jobs.email"}),
         ("clock", {"jobs.scheduler"}),
         ("eye", set()),
-        ("hand", {"jobs.email.dead", "jobs.reports.dead", "jobs.unrouted", "jobs.scheduler.view"}),
+        ("hand", {"jobs.email.dead", "jobs.reports.dead", "jobs.unrouted", "jobs.scheduler.view", "jobs.dead.audit"}),
     ],
 )
 def test_a_user_may_consume_its_own_queues_only(user: str, reads: set[str]) -> None:
     names = ["jobs.email", "jobs.reports", "jobs.email.dead", "jobs.reports.dead", "jobs.unrouted"]
-    names += ["jobs.scheduler", "jobs.scheduler.view"]
+    names += ["jobs.scheduler", "jobs.scheduler.view", "jobs.dead.audit"]
     assert {name for name in (*names, "jobs.delay.00-1s", "jobsxemail") if re.search(MAY[user].read, name)} == reads
 
 
@@ -120,7 +125,7 @@ def test_only_the_deploy_tool_may_declare_and_only_our_names() -> None:
 
 
 def test_wherever_a_service_may_write_its_keys_are_held_down() -> None:
-    exchanges = ("jobs", "jobs.delay", "jobs.dead", "jobs.scheduler")
+    exchanges = ("jobs", "jobs.delay", "jobs.dead", "jobs.scheduler", "jobs.dead.audit")
     for name, user in MAY.items():
         writes = {exchange for exchange in exchanges if re.search(user.write, exchange)}
         assert name == "deploy" or set(user.topics) == writes

@@ -9,7 +9,7 @@ import pytest
 from penstock.delay import ANY_DELAY
 from penstock.topology.build import build
 from penstock.topology.model import Binding, Queue, Topology
-from penstock.topology.names import DEAD, DELAY, DELIVER, JOBS, SCHEDULER, UNROUTED
+from penstock.topology.names import AUDIT, DEAD, DELAY, DELIVER, JOBS, SCHEDULER, UNROUTED
 from penstock.topology.reading import parse_spec
 from penstock.topology.routing import Router
 
@@ -26,6 +26,7 @@ TOPOLOGY = build(
 )
 ROUTER = Router(TOPOLOGY)
 WORK = ("jobs.email", "jobs.reports", "jobs.audit")
+KEEPS_THE_NEWEST = ("jobs.scheduler.view", "jobs.dead.audit")
 
 
 def queue(name: str, topology: Topology = TOPOLOGY) -> Queue:
@@ -35,7 +36,7 @@ def queue(name: str, topology: Topology = TOPOLOGY) -> Queue:
 def test_every_queue_is_a_quorum_queue_that_refuses_rather_than_drops_and_has_an_explicit_delivery_limit() -> None:
     for each in TOPOLOGY.queues:
         assert each.arguments["x-queue-type"] == "quorum"
-        assert each.arguments["x-overflow"] == "reject-publish" or each.name == "jobs.scheduler.view"
+        assert each.arguments["x-overflow"] == "reject-publish" or each.name in KEEPS_THE_NEWEST
         assert each.arguments["x-delivery-limit"] in ((20, 50) if each.name in WORK else (1_000_000,))
 
 
@@ -76,7 +77,7 @@ def test_what_is_published_to_returns_the_unroutable_and_what_dead_letters_reach
     alternate = {each.name: each.arguments.get("alternate-exchange") for each in TOPOLOGY.exchanges}
     internal = {each.name for each in TOPOLOGY.exchanges if each.internal}
     levels = {f"jobs.delay.{level:02}" for level in range(24)}
-    assert {name for name, to in alternate.items() if to is None} == {JOBS, DELAY, SCHEDULER, UNROUTED}
+    assert {name for name, to in alternate.items() if to is None} == {AUDIT, JOBS, DELAY, SCHEDULER, UNROUTED}
     assert {name for name, to in alternate.items() if to == UNROUTED} == {DEAD, DELIVER} | levels
     assert internal == {DELIVER, UNROUTED} | levels
     assert {each.type for each in TOPOLOGY.exchanges} == {"topic"}

@@ -12,7 +12,7 @@ from penstock.brokers.timers import Timers
 from penstock.errors import AccessRefused, BrokerError, ConfigError, TopologyMismatch, Unroutable
 from penstock.message import Message
 from penstock.topology.model import Binding, Exchange, Queue, Topology
-from penstock.topology.names import SCHEDULER_VIEW
+from penstock.topology.names import AUDIT, SCHEDULER_VIEW
 from penstock.topology.routing import Router
 
 EXCHANGE_TYPES = frozenset({"topic", "direct", "fanout"})
@@ -143,6 +143,10 @@ class MemoryNode:
         self._router = Router(Topology(tuple(self.exchanges.values()), queues, tuple(self._bindings)))
 
 
+#: Their length does not matter in memory: nobody leads the schedulers, and no test has entries for a full audit.
+_OF_ANY_LENGTH = (SCHEDULER_VIEW, AUDIT)
+
+
 def _refuse_unknown(topology: Topology) -> None:
     """Raise ``ConfigError`` for every exchange type and argument that this broker would have to ignore."""
     problems = [
@@ -152,8 +156,7 @@ def _refuse_unknown(topology: Topology) -> None:
     ]
     for parts, known in ((topology.exchanges, EXCHANGE_ARGUMENTS), (topology.queues, QUEUE_ARGUMENTS)):
         for part in parts:
-            # Nobody can lead the schedulers in memory, so nothing comes to their view and its length does not matter.
-            free = {"x-max-length"} if part.name == SCHEDULER_VIEW else set()
+            free = {"x-max-length"} if part.name in _OF_ANY_LENGTH else set()
             unknown = sorted(set(part.arguments) - known - free)
             problems += [f"'{part.name}': the memory broker does not know {argument}" for argument in unknown]
     if problems:

@@ -48,8 +48,9 @@ async def patiently(step: Callable[[], Awaitable[T]], settings: Settings) -> T:
     return done
 
 
-def show_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print *rows*: a table for a terminal, else a line each, cut to a readable length."""
+def show_columns(names: Sequence[str], rows: Sequence[Sequence[str]], *, whole: Sequence[str] = ()) -> None:
+    """Print *rows*: a table for a terminal (columns in *whole* never broken), else a line each, cut to a readable
+    length."""
     console = Console(soft_wrap=False)
     if not console.is_terminal:
         for cells in rows:
@@ -57,7 +58,7 @@ def show_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name in whole)
     for cells in rows:
         table.add_row(*(Text(cell) for cell in cells))
     console.print(table)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from penstock.delay import LEVELS
 from penstock.topology.names import (
+    AUDIT,
     CLAIM_KEY,
     COMMAND_KEY,
     DEAD,
@@ -85,13 +86,22 @@ def _topics(spec: Spec, user: UserSpec) -> Mapping[str, Sequence[str]]:
     """The key patterns by exchange that *user* publishes to."""
     own = [re.escape(work_queue(name)) for name in user.works]
     kinds = [kinds_regex(pattern) for pattern in user.publishes]
+    letters = list(own)
     delays = [f"{_SOME_DELAY}q\\.{queue}" for queue in own]
     if not user.foreign:
         delays += [f"{_SOME_DELAY}k\\.{kind}" for kind in kinds]
     if user.role is Role.OPERATOR:
         delays += [f"{_NO_DELAY}q\\.{re.escape(work_queue(queue.name))}" for queue in spec.queues]
-        delays += [f"{_NO_DELAY}k\\.{kinds_regex(pattern)}" for pattern in spec.patterns]
-    topics = {JOBS: kinds, DELAY: delays, DEAD: own, SCHEDULER: _SCHEDULING.get(user.role, ())}
+        # Unrouted jobs are published by their kind, so that those without a queue come back; letters are edited.
+        kinds += [kinds_regex(pattern) for pattern in spec.patterns]
+        letters += [re.escape(name) for name in (*(work_queue(queue.name) for queue in spec.queues), UNROUTED)]
+    topics = {
+        JOBS: kinds,
+        DELAY: delays,
+        DEAD: letters,
+        SCHEDULER: _SCHEDULING.get(user.role, ()),
+        AUDIT: [_WORD] if user.role is Role.OPERATOR else [],
+    }
     return {exchange: keys for exchange, keys in topics.items() if keys}
 
 
@@ -99,7 +109,7 @@ def _reads(spec: Spec, user: UserSpec) -> Sequence[str]:
     """The queues that *user* consumes."""
     queues = [work_queue(name) for name in user.works]
     if user.role is Role.OPERATOR:
-        queues += [*(dead_queue(queue.name) for queue in spec.queues), UNROUTED, SCHEDULER_VIEW]
+        queues += [*(dead_queue(queue.name) for queue in spec.queues), UNROUTED, SCHEDULER_VIEW, AUDIT]
     if user.role is Role.SCHEDULER:
         queues.append(SCHEDULER)
     return queues

@@ -8,6 +8,7 @@ from typing import Any  # queue arguments are AMQP values
 from penstock.delay import ANY_DELAY, NO_LIMIT, cascade
 from penstock.topology.model import Binding, Exchange, Queue, Topology
 from penstock.topology.names import (
+    AUDIT,
     DEAD,
     DELIVER,
     JOBS,
@@ -22,6 +23,10 @@ from penstock.topology.spec import QueueSpec, Spec
 
 #: A full queue refuses instead of dropping; with ``drop-head`` at-least-once dead-lettering would be off as well.
 QUORUM = {"x-queue-type": "quorum", "x-overflow": "reject-publish"}
+
+
+#: The audit keeps its newest entries, so many of them; one names at most 500 letters.
+AUDIT_ENTRIES = 10_000
 
 
 def build(spec: Spec) -> Topology:
@@ -39,6 +44,7 @@ def _exchanges() -> Iterator[Exchange]:
     yield Exchange(UNROUTED, internal=True)
     yield Exchange(JOBS)
     yield Exchange(SCHEDULER)
+    yield Exchange(AUDIT)
     # Reached by dead-lettering: what is unroutable there would block its source queue for everybody.
     yield Exchange(DEAD, arguments={"alternate-exchange": UNROUTED})
     yield Exchange(DELIVER, internal=True, arguments={"alternate-exchange": UNROUTED})
@@ -46,6 +52,7 @@ def _exchanges() -> Iterator[Exchange]:
 
 def _shared_queues() -> Iterator[Queue]:
     yield _kept(UNROUTED)
+    yield _kept(AUDIT, {"x-overflow": "drop-head", "x-max-length": AUDIT_ENTRIES})
     yield _kept(SCHEDULER, {"x-single-active-consumer": True})
     yield _kept(SCHEDULER_VIEW, {"x-overflow": "drop-head", "x-max-length": 1})
 
@@ -72,6 +79,7 @@ def _kept(name: str, arguments: dict[str, Any] | None = None) -> Queue:
 
 def _shared_bindings() -> Iterator[Binding]:
     yield Binding(UNROUTED, UNROUTED, "#")
+    yield Binding(AUDIT, AUDIT, "*")
     yield Binding(SCHEDULER, SCHEDULER, "*")
     yield Binding(SCHEDULER, SCHEDULER_VIEW, STATE_KEY)
 

@@ -10,11 +10,13 @@ UNROUTED = "jobs.unrouted"
 SCHEDULER = "jobs.scheduler"
 #: Holds the schedulers' newest state for whoever wants to look: the one in ``jobs.scheduler`` is in its leader's hands.
 SCHEDULER_VIEW = "jobs.scheduler.view"
+#: Who did what to dead letters.
+AUDIT = "jobs.dead.audit"
 #: The routing keys on the exchange ``jobs.scheduler``.
 STATE_KEY, KNOCK_KEY, CLAIM_KEY, COMMAND_KEY = "state", "knock", "claim", "command"
 
 #: Words a work queue may not be called by (``delay*`` and ``*.dead`` are refused as well).
-RESERVED = frozenset({"deliver", "dead", "unrouted", "scheduler", "scheduler.view"})
+RESERVED = frozenset({"deliver", "dead", "unrouted", "scheduler", "scheduler.view", "dead.audit"})
 
 
 def work_queue(name: str) -> str:
