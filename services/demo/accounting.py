@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from services.demo.heartbeat import Ticks
+
 
 @dataclass(frozen=True, slots=True)
 class Letter:
@@ -42,11 +44,15 @@ class Account:
     credits: Credited = Credited()
     #: In what way the ledger of credits is not the sum of its jobs.
     faults: tuple[str, ...] = ()
+    #: What came by the clock, which nobody published; None when there was no schedule.
+    ticks: Ticks | None = None
 
     @property
     def right(self) -> bool:
-        """Whether every job is accounted for, and every credit job has one effect. A mail may be sent twice."""
-        return not (self.lost or self.strange or self.faults or self.credits.doubled)
+        """Whether every job is accounted for, and every credit job and every tick of the schedule has one effect.
+        A mail may be sent twice."""
+        wrong = self.lost or self.strange or self.faults or self.credits.doubled
+        return not wrong and (self.ticks is None or self.ticks.right)
 
     @property
     def line(self) -> str:

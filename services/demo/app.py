@@ -34,6 +34,7 @@ The system is up; Ctrl-C ends it. In another terminal:
   .venv/bin/penstock publish email.send '{refused}'
   .venv/bin/penstock publish credit.add '{credit}'
   .venv/bin/penstock dead list
+  .venv/bin/penstock schedule list --file {schedules}
 
 Management UI  {management}   user {user}, password {password}
 Mails          {mails}
@@ -70,7 +71,7 @@ async def _play(place: BrokerPlace, plan: Plan, shown: Screen) -> Account:
     async with running(place, files) as system, opened(place.url) as eye:
         await system.start(eye, plan.outage)
         shown.say(
-            "two mailers, a reports worker and two credits workers are ready; "
+            "two mailers, a reports worker, two credits workers and two schedulers are ready; "
             f"the mail server will answer 451 for {plan.outage:g} s"
         )
         mails, receipts = Book(files.book, files.run), Book(files.receipts, files.run)
@@ -84,13 +85,20 @@ async def _play(place: BrokerPlace, plan: Plan, shown: Screen) -> Account:
 
 
 def _tell(found: Account, files: RunPlace, shown: Screen) -> None:
+    if found.ticks is not None:
+        shown.say(found.ticks.line)
     if again := found.doubled - found.credits.doubled:
         shown.say(f"{again} doubled: done, but their worker was killed before it could say so")
     if found.credits.doubled:
         shown.say(f"{found.credits.doubled} entries of credits are doubled, which must never be")
     for fault in found.faults[:_FAULTS_SHOWN]:
         shown.say(f"the ledger is wrong: {fault}")
-    for name, ids in (("lost", found.lost), ("never published, but found", found.strange)):
+    missed = found.ticks.missed if found.ticks is not None else ()
+    for name, ids in (
+        ("lost", found.lost),
+        ("never published, but found", found.strange),
+        ("ticks of the schedule missed", missed),
+    ):
         if ids:
             shown.say(f"{len(ids)} {name}, for example {', '.join(ids[:3])}; see the logs in {files.folder}")
 
@@ -116,6 +124,7 @@ def _try(place: BrokerPlace, files: RunPlace) -> str:
     return _TRY.format(
         environment="export " + " ".join(f"{name}={value}" for name, value in variables.items()),
         orders=files.orders,
+        schedules=files.schedules,
         welcome=_welcome("ada@example.org"),
         refused=_welcome(f"nobody@{REFUSED_DOMAIN}"),
         management=place.management,

@@ -47,13 +47,18 @@ class Crew:
         self._ending: set[Member] = set()
 
     async def start(
-        self, name: str, *arguments: str, inherit: Sequence[int] = (), environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        *arguments: str,
+        program: str = sys.executable,
+        inherit: Sequence[int] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> Member:
-        """Start this Python with *arguments*, the file descriptors *inherit* and more *environment*; it runs on."""
+        """Start *program* (this Python) with *arguments*, the file descriptors *inherit* and more *environment*."""
         log = self._folder / f"{name}.log"
         with log.open("ab") as said:
             process = await asyncio.create_subprocess_exec(
-                *tied_to_parent([sys.executable, *arguments]),
+                *tied_to_parent([program, *arguments]),
                 cwd=ROOT,
                 env=os.environ | self._environment | dict(environment or {}),
                 stdin=asyncio.subprocess.DEVNULL,

@@ -10,6 +10,8 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from aio_pika.exceptions import AMQPError
 
 from penstock import ConnectionLost
+from penstock.schedules.state import State, read_state
+from penstock.topology.names import SCHEDULER_VIEW
 from penstock.urls import BrokerUrl
 from services.demo.accounting import Letter
 
@@ -41,6 +43,13 @@ class Eye:
     async def consumers(self, queue: str) -> int:
         """How many consume *queue*."""
         return (await self._counts(queue))[1]
+
+    async def schedulers_state(self) -> State | None:
+        """The newest state of the schedulers, None when there is none. It goes back to its place as letters do."""
+        async with self._channel() as channel:
+            queue = await channel.get_queue(SCHEDULER_VIEW, ensure=False)
+            message = await queue.get(fail=False, timeout=_PATIENCE)
+            return None if message is None else read_state(message.body)
 
     async def _counts(self, queue: str) -> tuple[int, int]:
         async with self._channel() as channel:

@@ -96,6 +96,11 @@ class RunPlace:
         return self.folder / "receipts.ndjson"
 
     @property
+    def schedules(self) -> Path:
+        """What comes by the clock."""
+        return self.folder / "schedules.yaml"
+
+    @property
     def sources(self) -> Path:
         """The orders by region, for the reports service."""
         return self.folder / "source"

@@ -1,10 +1,11 @@
-"""A run under way: jobs and trouble in, two crashes in the middle, and an account at the end."""
+"""A run under way: jobs and trouble in, three crashes in the middle, and an account at the end."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from penstock import AsyncPublisher, PenstockError
 from penstock.urls import BrokerUrl
@@ -14,6 +15,7 @@ from services.demo.credits import Credits, send_credits
 from services.demo.crew import Member
 from services.demo.effects import Book
 from services.demo.eye import Eye
+from services.demo.heartbeat import Ticks
 from services.demo.ledger import Entry, Ledger
 from services.demo.places import RunPlace
 from services.demo.screen import Screen, Snapshot
@@ -75,13 +77,19 @@ class Run:
     credited: list[Entry] = field(default_factory=list)
     #: Bad messages that the broker confirmed.
     bad: list[str] = field(default_factory=list)
+    #: How often the leading scheduler was killed.
+    kills: int = 0
     _looked: float = 0.0
 
     async def play(self) -> tuple[Account, list[Letter]]:
         """Submit, crash, wait until every job has ended, stop the workers and account. Raises ``PenstockError``."""
         self.before = await self.eye.ready(DEAD)
         planned = Credits.made_up(self.place.run, self.plan.adds, self.plan.transfers, self.plan.overdrafts)
-        crashes = (self._crash_a_mailer(), self._crash_a_credits_worker(planned.booked))
+        crashes = (
+            self._crash_a_mailer(),
+            self._crash_a_credits_worker(planned.booked),
+            self._crash_the_leading_scheduler(),
+        )
         work = (self._submit(), self._make_trouble(), self._give_credits(planned))
         acts = [asyncio.create_task(act) for act in (*work, *crashes)]
         try:
@@ -90,9 +98,13 @@ class Run:
             for act in acts:
                 act.cancel()
             await asyncio.gather(*acts, return_exceptions=True)
-        await self._settle()
+        ended, until = time.time(), time.monotonic() + SETTLE_WITHIN
+        await self.system.stop_schedulers(SETTLE_WITHIN)
+        await self._settle(until)
+        ticks = await self._ticks(ended, until)
         await self.system.stop_workers(DRAIN_WITHIN)
-        return await self._account()
+        found, letters = await self._account()
+        return replace(found, ticks=ticks), letters
 
     async def _submit(self) -> None:
         program = ("-m", "services.orders", str(self.place.orders), "--run", self.place.run)
@@ -131,6 +143,30 @@ class Run:
             await asyncio.sleep(_TICK / 4)
         self._say_who_died(*await self.system.crash_a_credits_worker())
 
+    async def _crash_the_leading_scheduler(self) -> None:
+        """When the schedule has ticked, kill the scheduler that leads, and see it tick on."""
+        if self.system.heartbeat is None:
+            self.screen.say("other schedulers lead on this broker: no schedule is shown")
+            return
+        await self._more_ticks_than(0)
+        self._say_who_died(*await self.system.crash_the_leading_scheduler(self.eye))
+        self.kills += 1
+        await self._more_ticks_than(len(self._ticked()))
+
+    async def _more_ticks_than(self, count: int) -> None:
+        while len(self._ticked()) <= count:  # noqa: ASYNC110 - other processes write the ledger
+            await asyncio.sleep(_TICK)
+
+    async def _ticks(self, ended: float, until: float) -> Ticks | None:
+        """What became of the ticks that were due when all had *ended*; the last one may still run."""
+        if self.system.heartbeat is None:
+            return None
+        while (found := self.system.heartbeat.judge(self._ledger(), ended, self.kills)).missed:
+            if time.monotonic() > until:
+                break
+            await asyncio.sleep(_TICK)
+        return found
+
     def _say_who_died(self, victim: Member, successor: Member) -> None:
         self.screen.say(
             f"{victim.name} (pid {victim.pid}) killed with SIGKILL and started again as pid {successor.pid}"
@@ -163,9 +199,9 @@ class Run:
         self._looked = time.monotonic()
         return not found.lost
 
-    async def _settle(self) -> None:
+    async def _settle(self, until: float) -> None:
         """Wait a moment for empty queues: what the killed workers held comes once more, and would count as doubled."""
-        until, quiet = time.monotonic() + SETTLE_WITHIN, 0
+        quiet = 0
         while time.monotonic() < until and quiet < _QUIET_LOOKS:
             quiet = 0 if await self.eye.ready((*WORK, *SHORT_WAITS)) else quiet + 1
             await asyncio.sleep(_TICK)
@@ -180,6 +216,13 @@ class Run:
 
     def _booked(self) -> list[str]:
         return Ledger.read(self.place.store).ids(self.place.run)
+
+    def _ticked(self) -> set[str]:
+        """The ticks of the schedule that are booked."""
+        return set() if self.system.heartbeat is None else set(self.system.heartbeat.ids(self._ledger()))
+
+    def _ledger(self) -> Sequence[Entry]:
+        return Ledger.read(self.place.store).entries
 
     def _published(self) -> set[str]:
         return {*self.receipts.ids(), *(entry.id for entry in self.credited), *self.bad}

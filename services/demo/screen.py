@@ -60,7 +60,7 @@ class Screen(Protocol):
 
 def screen() -> Screen:
     """The screen that fits standard output."""
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     return Terminal(console) if console.is_terminal else Lines(console)
 
 

@@ -27,6 +27,7 @@ ACCOUNT = re.compile(
     r"accounted: (\d+) published = (\d+) done \+ (\d+) dead; lost (\d+); doubled (\d+) "
     r"\(credits: (\d+) done, doubled (\d+)\)"
 )
+TICKS = re.compile(r"schedule heartbeat: (\d+) ticks, leader killed once, (\w+) missed, (\w+) doubled$", re.MULTILINE)
 
 
 class Demo:
@@ -76,7 +77,8 @@ async def a_demo(url: str, folder: Path, *options: str) -> AsyncIterator[Demo]:
 
 async def nobody_consumes(url: str) -> bool:
     async with opened(BrokerUrl.parse(url)) as eye:
-        return not sum([await eye.consumers(f"jobs.{name}") for name in ("email", "reports", "credits")])
+        names = ("email", "reports", "credits", "scheduler")
+        return not sum([await eye.consumers(f"jobs.{name}") for name in names])
 
 
 async def test_every_job_is_accounted_for_through_an_outage_bad_messages_and_a_crash(
@@ -110,8 +112,11 @@ async def test_every_job_is_accounted_for_through_an_outage_bad_messages_and_a_c
     assert len(mails) == 288
     assert mails.total() - len(mails) <= doubled
     assert len(list(_only(tmp_path, "reports").rglob("*.pdf"))) == 6
-    for victim in ("mailer-1", "credits-1"):
+    for victim in ("mailer-1", "credits-1", "scheduler-[12]"):
         assert re.search(rf"{victim} .* killed with SIGKILL and started again", said)
+    [(ticks, *wrong)] = TICKS.findall(said)
+    assert wrong == ["none", "none"], said
+    assert int(ticks) >= 2  # one before the kill, one after it
     assert "line 61: email: must be a plain address" in said
     # A worker killed between a letter's confirm and its ack leaves it twice: the rows count letters, the account jobs.
     for words in (
@@ -149,7 +154,7 @@ async def test_a_job_that_somebody_takes_away_is_lost_and_the_demo_says_so(vhost
 async def test_a_credit_that_is_booked_twice_is_seen_and_fails_the_demo(vhost_url: str, tmp_path: Path) -> None:
     await declare(vhost_url, TOPOLOGY)
     async with a_demo(vhost_url, tmp_path, "--outage", "0") as demo:
-        await demo.until("credits workers are ready")
+        await demo.until("workers and two schedulers are ready")
         book_some_twice(_only(tmp_path, "store.db"))
         code = await demo.end()
     found = ACCOUNT.fullmatch(demo.lines[-1])
@@ -157,6 +162,9 @@ async def test_a_credit_that_is_booked_twice_is_seen_and_fails_the_demo(vhost_ur
     assert int(found[4]) == 0
     assert int(found[5]) >= int(found[7]) > 0
     assert int(found[6]) == 396
+    [(_, missed, ticks_doubled)] = TICKS.findall("\n".join(demo.lines))
+    assert missed == "none"
+    assert int(ticks_doubled) > 0
     assert code == 1
 
 
@@ -193,19 +201,21 @@ async def test_a_broker_that_cannot_be_reached_is_one_line(tmp_path: Path) -> No
 
 
 def ledger(file: Path) -> tuple[int, int, int]:
-    """How many entries there are, of how many jobs, and by how much the balances differ from the gifts."""
+    """How many entries there are but for the schedule's, of how many jobs, and by how much the balances differ from
+    the gifts."""
     statement = """SELECT count(*), count(DISTINCT job_id), (SELECT sum(balance) FROM credit_accounts)
-        - (SELECT sum(amount) FROM credit_entries WHERE from_user IS NULL) FROM credit_entries"""
+        - (SELECT sum(amount) FROM credit_entries WHERE from_user IS NULL)
+        FROM credit_entries WHERE job_id NOT LIKE 'schedule:%'"""
     with closing(sqlite3.connect(file)) as connection:
         found: tuple[int, int, int] = connection.execute(statement).fetchone()
     return found
 
 
 def book_some_twice(file: Path) -> None:
-    """Let every further entry for one of the users be there twice, as if the job had run twice."""
+    """Let every further entry for two of the users, of whom one is the schedule's, be there twice."""
     with closing(sqlite3.connect(file, timeout=10)) as connection:
         connection.execute(
-            """CREATE TRIGGER twice AFTER INSERT ON credit_entries WHEN NEW.to_user = 105 BEGIN
+            """CREATE TRIGGER twice AFTER INSERT ON credit_entries WHEN NEW.to_user IN (105, 500) BEGIN
             INSERT INTO credit_entries (job_id, from_user, to_user, amount, reason)
             VALUES (NEW.job_id, NEW.from_user, NEW.to_user, NEW.amount, NEW.reason); END"""
         )

@@ -22,6 +22,7 @@ from services.demo.effects import Book
 from services.demo.eye import opened
 from services.mailer.ports import NotNow, Refused
 from services.mailer.smtp import SmtpPool, SmtpServer
+from tests.support.scheduling import Listed, scheduling
 from tests.support.waiting import eventually
 from tests.support.working import declare, foreign, put, take
 
@@ -101,6 +102,19 @@ async def test_letters_are_looked_at_by_run_and_stay_where_they_were(vhost_url: 
 
         await eventually(all_are_back)
         assert [(await take(channel, "jobs.email.dead")).message_id for _ in range(3)] == ["id-0", "id-1", "id-2"]
+
+
+async def test_who_leads_the_schedulers_is_seen_and_the_state_stays_where_it_was(vhost_url: str) -> None:
+    await declare(vhost_url)
+    async with opened(BrokerUrl.parse(vhost_url)) as eye:
+        assert (await eye.consumers("jobs.scheduler"), await eye.schedulers_state()) == (0, None)
+        async with scheduling(vhost_url, Listed()) as running:
+            leader = (await running.leads()).name
+            for _ in range(3):
+                state = await eye.schedulers_state()
+                assert state is not None
+                assert state.leader == leader
+            assert await eye.consumers("jobs.scheduler") == 1
 
 
 async def test_no_process_outlives_its_crew_however_the_block_ends(tmp_path: Path) -> None:
