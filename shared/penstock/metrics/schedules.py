@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any  # events of any type
 
 from penstock.metrics.group import SHORT, Handle
-from penstock.metrics.meters import MOST_SERIES, counter, gauge, histogram
+from penstock.metrics.meters import counter, gauge, histogram
 from penstock.metrics.upcoming import Upcoming
 from penstock.schedules.events import (
     LeadershipLost,
@@ -102,13 +102,10 @@ class Ticks:
     def _read(self, event: SchedulesRead) -> None:
         self._known.child().value = len(event.schedules)
         self._upcoming.follow(event.schedules)
-        for schedule in event.schedules[:MOST_SERIES]:  # an increase from nothing is none to Prometheus
-            for family in (self._ticks, self._refused, self._missed):
-                family.child(schedule.name)
         # They begin at 0: an increase from nothing is none to Prometheus.
         for schedule in event.schedules[:_MOST_BEGUN]:
-            self._missed.child(schedule.name)
-            self._refused.child(schedule.name)
+            for family in (self._ticks, self._refused, self._missed):
+                family.child(schedule.name)
 
     def _not_usable(self, _: SchedulesRefused) -> None:
         self._unusable.child().value += 1
