@@ -36,6 +36,7 @@ from penstock.events import (
 from penstock.outcome import WORDS, Dead, Done, Failure, Retried
 from penstock.printable import shortened
 from penstock.schedules.events import (
+    ClockCaughtUp,
     ClockSetBack,
     LeadershipLost,
     LeadershipWon,
@@ -46,6 +47,7 @@ from penstock.schedules.events import (
     SchedulesRead,
     SchedulesRefused,
     ScheduleStateLost,
+    StateRewound,
     Ticked,
     TickRefused,
     TicksMissed,
@@ -96,6 +98,8 @@ class EventLog:
             TickRefused: self._tick_refused,
             TicksMissed: self._missed,
             ClockSetBack: self._set_back,
+            ClockCaughtUp: self._caught_up,
+            StateRewound: self._rewound,
             SchedulePaused: self._paused,
             ScheduleResumed: self._resumed,
             SchedulerMessageRefused: self._strange,
@@ -231,7 +235,16 @@ class EventLog:
         self._log.warning("ticks missed", schedule=event.schedule, ticks=event.count, newest=newest)
 
     def _set_back(self, event: ClockSetBack) -> None:
-        self._log.error("the clock was set back: no ticks until it has caught up", behind_s=event.seconds)
+        until = utc_text(event.through)
+        cure = "set the clock right; if it is right, another one was ahead: penstock schedule rewind"
+        self._log.error("the clock is behind: no ticks until", until=until, behind_s=event.seconds, cure=cure)
+
+    def _caught_up(self, _: ClockCaughtUp) -> None:
+        self._log.info("the clock is not behind any more: ticks come again")
+
+    def _rewound(self, event: StateRewound) -> None:
+        through, before, by = utc_text(event.through), utc_text(event.before), _cut(event.by)
+        self._log.warning("rewound", through=through, was=before, by=by, reason=_cut(event.reason))
 
     def _paused(self, event: SchedulePaused) -> None:
         self._log.info("schedule paused", schedule=event.schedule, by=_cut(event.by), reason=_cut(event.reason))

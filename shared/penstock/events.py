@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from penstock.outcome import Outcome
 from penstock.schedules.events import (
+    ClockCaughtUp,
     ClockSetBack,
     LeadershipLost,
     LeadershipWon,
@@ -19,6 +20,7 @@ from penstock.schedules.events import (
     SchedulesRead,
     SchedulesRefused,
     ScheduleStateLost,
+    StateRewound,
     Ticked,
     TickRefused,
     TicksMissed,
@@ -293,6 +295,8 @@ Event = (
     | TicksMissed
     | SchedulesDue
     | ClockSetBack
+    | ClockCaughtUp
+    | StateRewound
     | SchedulePaused
     | ScheduleResumed
     | SchedulerMessageRefused

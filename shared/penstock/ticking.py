@@ -16,16 +16,18 @@ from penstock.message import MAX_BODY, Delivery
 from penstock.publishing import Outgoing, Packer
 from penstock.schedules.due import Agenda, Due, still_owed
 from penstock.schedules.events import (
+    ClockCaughtUp,
     ClockSetBack,
     SchedulePaused,
     ScheduleResumed,
     SchedulerMessageRefused,
     SchedulesDue,
+    StateRewound,
     Ticked,
     TickRefused,
     TicksMissed,
 )
-from penstock.schedules.model import Schedule
+from penstock.schedules.model import Schedule, utc_text
 from penstock.schedules.state import Command, Pause, State
 from penstock.schedules.ticks import tick, tick_headers
 
@@ -37,8 +39,9 @@ _LOOK_EVERY = 1.0
 #: Seconds to the first further try of a refused tick; each is twice as late, up to the longest.
 _SOONEST_AGAIN, _LATEST_AGAIN = 1.0, 30.0
 
-#: A clock this far (seconds) behind the state was set back, and not merely another host's.
+#: A clock this far (seconds) behind the state was set back, and not merely another host's. That is told so often.
 _SET_BACK = 5
+_TELL_EVERY = 60.0
 
 
 #: Refused ticks kept of a schedule, the newest.
@@ -110,7 +113,7 @@ class Ticking:
         self._rewrite = rewrite
         self._packer = Packer(clock, "penstock-scheduler", MAX_BODY, None)
         self._rests: dict[str, _Rest] = {}
-        self._set_back = False
+        self._set_back_told: float | None = None
         self._schedules: dict[str, Schedule] = {}
         self._agenda = Agenda((), 0)
         self._told: int | None = -1
@@ -145,7 +148,8 @@ class Ticking:
         self, found: list[Due], retried: list[Due], commands: list[tuple[Command, Delivery]], now: int
     ) -> None:
         """Publish *found* and *retried*, obey *commands*, and write that it was done."""
-        paused = self._obeyed(command for command, _ in commands)
+        asked = [command for command, _ in commands]
+        paused, through = self._obeyed(asked), self._through(asked, now)
         live = [due for due in (*retried, *found) if due.schedule.name not in paused]
         refused = await self._publish([_Tick(due.schedule, instant) for due in live for instant in due.ticks])
         for due in live:
@@ -153,17 +157,25 @@ class Ticking:
                 self._events.emit(TicksMissed(due.schedule.name, due.missed, due.newest_missed))
         reach("ticks-published")
         owed = self._owed({due.schedule.name for due in retried}, refused)
+        rewound = through < self.state.through
         self.state = self._bounded(
             replace(
                 self.state,
                 seq=self.state.seq + 1,
-                through=max(self.state.through, now),
+                through=through,
                 written=self._clock.now_ms(),
                 paused=paused,
-                owed={name: instants for name, instants in owed.items() if name not in paused},
+                owed={
+                    name: kept
+                    for name, instants in owed.items()
+                    if name not in paused and (kept := tuple(each for each in instants if each <= through))
+                },
             )
         )
         await self._leader.write(self.state, [delivery for _, delivery in commands])
+        self._written = time.monotonic()
+        if rewound:
+            self.follow(tuple(self._schedules.values()))
 
     async def _publish(self, ticks: Sequence[_Tick]) -> list[_Tick]:
         """Publish *ticks*; the ones to be tried again."""
@@ -171,9 +183,10 @@ class Ticking:
         outgoing = [(each, item) for each, item in packed if isinstance(item, Outgoing)]
         answers = await self._leader.publish([item for _, item in outgoing]) if outgoing else []
         refused = []
+        confirmed = self._clock.now_ms() / 1000
         for (each, item), answer in zip(outgoing, answers, strict=True):
             if answer is None:
-                late = self._clock.now_ms() / 1000 - each.instant
+                late = confirmed - each.instant
                 self._events.emit(Ticked(each.schedule.name, each.schedule.kind, item.receipt.id, each.instant, late))
             elif self._refused(each, answer):
                 refused.append(each)
@@ -239,15 +252,32 @@ class Ticking:
                     continue
                 paused[asked.name] = pause
                 self._events.emit(SchedulePaused(asked.name, asked.by, asked.reason))
-            elif paused.pop(asked.name, None) is not None:
+            elif asked.command == "resume" and paused.pop(asked.name, None) is not None:
                 self._events.emit(ScheduleResumed(asked.name, asked.by))
         return paused
 
+    def _through(self, commands: Iterable[Command], now: int) -> int:
+        """Up to when all ticks are out after a move at *now*: never earlier than before, unless *commands* ask for it
+        and the clock is behind the state."""
+        through = max(self.state.through, now)
+        for asked in commands:
+            if asked.command == "rewind" and through - now > _SET_BACK:
+                before, through = through, max(0, now if asked.to is None else min(asked.to, now))
+                self._events.emit(StateRewound(before, through, asked.by, asked.reason))
+            elif asked.command == "rewind":
+                reason = f"to rewind: ticks are out up to {utc_text(through)}, which is not ahead of this clock"
+                self._events.emit(SchedulerMessageRefused(reason))
+        return through
+
     def _look_at_clock(self, now: int) -> None:
-        behind = self.state.through - now
-        if behind > _SET_BACK and not self._set_back:
-            self._events.emit(ClockSetBack(float(behind)))
-        self._set_back = behind > _SET_BACK
+        behind, told = self.state.through - now, self._set_back_told
+        if behind <= _SET_BACK:
+            if told is not None:
+                self._events.emit(ClockCaughtUp())
+            self._set_back_told = None
+        elif told is None or time.monotonic() - told >= _TELL_EVERY:
+            self._set_back_told = time.monotonic()
+            self._events.emit(ClockSetBack(float(behind), self.state.through))
 
     def _pause(self) -> float:
         """Seconds until something may be due: a tick, or the state itself."""

@@ -27,13 +27,13 @@ from penstock.schedules.events import (
     TicksMissed,
 )
 from penstock.schedules.model import CatchUp, Schedule
-from penstock.schedules.state import MAX_STATE, Command, State, read_state
+from penstock.schedules.state import MAX_STATE, Command, State
 from penstock.schedules.triggers import Every, Once
 from penstock.testing.clock import ManualClock
 from penstock.topology.build import build
 from penstock.topology.reading import parse_spec
 from tests.integration.conftest import Fragile
-from tests.support.scheduling import Listed, Running, ask, drain, left_in, no_gap, scheduling, take
+from tests.support.scheduling import Listed, Running, ask, drain, left_in, no_gap, scheduling, seen_state, take
 from tests.support.waiting import eventually
 from tests.support.working import empty
 
@@ -56,17 +56,6 @@ async def eventually_left(url: str, count: int) -> int:
             break
         await asyncio.sleep(0.05)
     return left
-
-
-async def seen_state(url: str) -> State:
-    """The state that anybody may look at."""
-    async with await aio_pika.connect(url) as connection:
-        queue = await (await connection.channel()).get_queue("jobs.scheduler.view", ensure=False)
-        message = await queue.get()
-        await message.nack(requeue=True)
-    state = read_state(message.body)
-    assert state is not None
-    return state
 
 
 async def leave_state(url: str, state: State, key: str = "state") -> None:
@@ -307,3 +296,17 @@ async def test_a_queue_that_is_deleted_and_made_again_is_led_again(url: str) -> 
         await running.leads(2)
         assert len(running.of(ScheduleStateLost)) == 2
         await running.until(Ticked, len(running.of(Ticked)) + 1)
+
+
+async def test_a_state_that_nothing_happens_to_is_written_as_often_as_it_has_to_be_and_no_more(url: str) -> None:
+    async with scheduling(url, Listed(Schedule("rare", "email.tick", Once(4_000_000_000))), rewrite=0.5) as running:
+        await running.leads()
+        began = time.monotonic()
+        first = (await seen_state(url)).seq
+        written = await eventually(lambda: newer_state(url, first + 3))
+        assert written.seq - first <= (time.monotonic() - began) / 0.5 + 1
+
+
+async def newer_state(url: str, seq: int) -> State | None:
+    state = await seen_state(url)
+    return state if state.seq >= seq else None

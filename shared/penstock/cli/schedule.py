@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import getpass
 import time
 from collections.abc import Callable
 from typing import Annotated
@@ -13,13 +11,18 @@ import typer
 from penstock.cli.schedule_backfill import backfill_command
 from penstock.cli.schedule_check import check_command
 from penstock.cli.schedule_list import list_command
+from penstock.cli.schedule_rewind import rewind_command
 from penstock.cli.scheduling import (
     FILE,
+    NOT_YET,
+    By,
     File,
     Name,
+    asked,
     both,
     deadline,
     local_text,
+    login,
     named,
     now_ms,
     on_broker,
@@ -38,11 +41,6 @@ from penstock.schedules.state import Command, State
 from penstock.schedules.ticks import asked_for, tick_headers
 from penstock.sending import Sender
 from penstock.settings import Settings
-from penstock.topology.names import COMMAND_KEY, SCHEDULER
-
-#: Seconds for the schedulers to obey.
-_OBEYED = 5.0
-_NOT_YET = 6
 
 _DONE = {"pause": "paused", "resume": "resumed"}
 
@@ -55,9 +53,8 @@ Examples:
   penstock schedule pause purge --reason "the disk is being moved"
   penstock schedule run purge                      now, out of turn
   penstock schedule backfill purge --from 2026-11-01T00:00:00Z --to 2026-11-07T23:59:59Z --dry-run
+  penstock schedule rewind --to 2026-11-29T08:00:00Z    after a scheduler's clock was ahead
 """
-
-By = Annotated[str | None, typer.Option("--by", metavar="WHO", help="Who asks (the login's name).")]
 
 app = typer.Typer(
     help="Check schedules, look at them, pause them, run one now, make up for a past time.",
@@ -100,7 +97,8 @@ def pause_command(
 ) -> None:
     """Let a schedule tick no more until it is resumed. Exit code 6 when no scheduler has obeyed within 5 s."""
     named(file, name)
-    _ask(Command("pause", name, by or _login(), now_ms(), reason), lambda state: name in state.paused, as_json)
+    command = Command("pause", name, by or login(), now_ms(), reason)
+    _ask(command, lambda state: name in state.paused and state.paused[name].at == command.at, as_json)
 
 
 @app.command("resume")
@@ -113,7 +111,7 @@ def resume_command(name: Name, file: File = FILE, by: By = None, as_json: AsJson
     if state is None or name not in state.paused:
         paused = set(state.paused) if state is not None else set()
         require((name,), paused.union(schedule.name for schedule in read_schedules(file)), file)
-    _ask(Command("resume", name, by or _login(), now_ms()), lambda state: name not in state.paused, as_json)
+    _ask(Command("resume", name, by or login(), now_ms()), lambda state: name not in state.paused, as_json)
 
 
 @app.command("run")
@@ -136,22 +134,12 @@ def run_command(name: Name, file: File = FILE, as_json: AsJson = False) -> None:
 
 
 app.command("backfill")(backfill_command)
+app.command("rewind")(rewind_command)
 
 
 def _ask(command: Command, obeyed: Callable[[State], bool], as_json: bool) -> None:
     """Ask the schedulers, and wait until one has obeyed. Ends with code 6 when none has."""
-
-    async def ask(links: Reconnecting) -> bool:
-        await Sender(links).send(command.message(), SCHEDULER, COMMAND_KEY, deadline())
-        until = time.monotonic() + _OBEYED
-        while time.monotonic() < until:
-            state = await seen(links)
-            if state is not None and state.written >= command.at and obeyed(state):
-                return True
-            await asyncio.sleep(0.1)
-        return False
-
-    done, done_now = _DONE[command.command], on_broker(Settings.load(), ask)
+    done, done_now = _DONE[command.command], asked(Settings.load(), command, obeyed)
     if as_json:
         facts = {"schedule": command.name, "asked": command.command, "by": command.by, "reason": command.reason}
         shown_json({**facts, "obeyed": done_now})
@@ -160,12 +148,4 @@ def _ask(command: Command, obeyed: Callable[[State], bool], as_json: bool) -> No
     else:
         typer.echo(f"{command.name} will be {done} as soon as a scheduler runs: none has obeyed yet")
     if not done_now:
-        raise typer.Exit(_NOT_YET)
-
-
-def _login() -> str:
-    """Who is logged in; a user of a container has often no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "somebody"
+        raise typer.Exit(NOT_YET)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -21,20 +22,25 @@ from penstock.ports import Link
 from penstock.reconnecting import Reconnecting
 from penstock.schedules.model import Schedule, utc_text
 from penstock.schedules.reading import read_schedules
-from penstock.schedules.state import State, read_state
+from penstock.schedules.state import Command, State, read_state
 from penstock.schedules.zones import zone
+from penstock.sending import Sender
 from penstock.settings import LogLevel, Settings
 from penstock.topology.form import near_or_all
-from penstock.topology.names import SCHEDULER_VIEW
+from penstock.topology.names import COMMAND_KEY, SCHEDULER, SCHEDULER_VIEW
 
 T = TypeVar("T")
 
 FILE = Path("schedules.yaml")
 File = Annotated[Path, typer.Option("--file", metavar="FILE", help="The schedules.")]
+By = Annotated[str | None, typer.Option("--by", metavar="WHO", help="Who asks (the login's name).")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule.", show_default=False)]
 
 #: Seconds to wait for the state, which another may be looking at.
 _LOOK = 1.0
+#: Seconds for the schedulers to obey, and how a command ends when none has.
+_OBEYED = 5.0
+NOT_YET = 6
 _CONFIRM = 10.0
 
 
@@ -91,6 +97,33 @@ async def seen(links: Reconnecting) -> State | None:
         return None
     finally:
         await subscription.close()  # which gives it back
+
+
+def asked(settings: Settings, command: Command, obeyed: Callable[[State], bool]) -> bool:
+    """Ask the schedulers for something; whether one has *obeyed* within 5 s, as its state tells.
+
+    If not, the first that runs will. Raises ``BrokerError``.
+    """
+
+    async def ask(links: Reconnecting) -> bool:
+        await Sender(links).send(command.message(), SCHEDULER, COMMAND_KEY, deadline())
+        until = time.monotonic() + _OBEYED
+        while time.monotonic() < until:
+            state = await seen(links)
+            if state is not None and obeyed(state):
+                return True
+            await asyncio.sleep(0.1)
+        return False
+
+    return on_broker(settings, ask)
+
+
+def login() -> str:
+    """Who is logged in; a user of a container has often no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "somebody"
 
 
 def deadline() -> float:

@@ -10,6 +10,8 @@ from penstock.metrics.group import SHORT, Handle
 from penstock.metrics.meters import counter, gauge, histogram
 from penstock.metrics.upcoming import Upcoming
 from penstock.schedules.events import (
+    ClockCaughtUp,
+    ClockSetBack,
     LeadershipLost,
     LeadershipWon,
     SchedulePaused,
@@ -45,14 +47,18 @@ class Ticks:
         self._state_lost = gauge(
             "penstock_schedule_state_lost_timestamp_seconds", "When this scheduler found no state on the broker, or 0."
         )
+        self._behind = gauge(
+            "penstock_scheduler_clock_behind_seconds", "How far the leader's clock is behind the ticks that are out."
+        )
         self._upcoming = Upcoming()
         self._leads.child()
+        self._behind.child()
         self._state_lost.child()
         self._unusable.child()
         self.families = (
             *(self._info, self._leads, self._term, self._due, self._lag),
             *(self._ticks, self._refused, self._missed, self._known, self._unusable),
-            *(self._state_lost, *self._upcoming.families),
+            *(self._state_lost, self._behind, *self._upcoming.families),
         )
         self.handles: Mapping[type[Any], Handle] = {
             SchedulerStandsBy: self._stands_by,
@@ -61,6 +67,8 @@ class Ticks:
             LeadershipWon: self._won,
             LeadershipLost: self._lost,
             SchedulesDue: self._next,
+            ClockSetBack: self._set_back,
+            ClockCaughtUp: self._caught_up,
             Ticked: self._ticked,
             TickRefused: self._not_taken,
             TicksMissed: self._gone,
@@ -78,10 +86,16 @@ class Ticks:
 
     def _lost(self, _: LeadershipLost) -> None:
         self._upcoming.stand_by()
-        self._leads.child().value = self._due.child().value = 0
+        self._leads.child().value = self._due.child().value = self._behind.child().value = 0
 
     def _next(self, event: SchedulesDue) -> None:
         self._due.child().value = event.due or 0
+
+    def _set_back(self, event: ClockSetBack) -> None:
+        self._behind.child().value = event.seconds
+
+    def _caught_up(self, _: ClockCaughtUp) -> None:
+        self._behind.child().value = 0
 
     def _ticked(self, event: Ticked) -> None:
         self._ticks.child(event.schedule).value += 1

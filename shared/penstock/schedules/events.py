@@ -98,9 +98,31 @@ class SchedulesDue:
 
 @dataclass(slots=True, eq=False)
 class ClockSetBack:
-    """The clock is *seconds* behind the instant up to which all ticks are out: none is due until it has caught up."""
+    """The clock is *seconds* behind *through*, the instant up to which all ticks are out (seconds since 1970 UTC).
+
+    None is due until it has caught up. Told again each minute for as long as that lasts.
+    """
 
     seconds: float
+    through: int
+
+
+@dataclass(slots=True, eq=False)
+class ClockCaughtUp:
+    """The clock is not behind the state any more: ticks come again."""
+
+
+@dataclass(slots=True, eq=False)
+class StateRewound:
+    """All ticks had been said to be out up to *before*; from now on it is up to *through*, as somebody asked.
+
+    Both are seconds since 1970 UTC. What falls due between the two comes again, by the same job ids.
+    """
+
+    before: int
+    through: int
+    by: str
+    reason: str
 
 
 @dataclass(slots=True, eq=False)

@@ -58,13 +58,18 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What somebody asks of the schedulers: ``pause`` or ``resume`` of the schedule *name*, noted with who and why."""
+    """What somebody asks of the schedulers, noted with who, when (ms UTC) and why.
+
+    ``pause`` or ``resume`` the schedule *name*; or ``rewind`` a state that is ahead of the clock *to* an instant
+    (seconds since 1970 UTC), None for the leader's present one.
+    """
 
     command: str
     name: str
     by: str
     at: int
     reason: str = ""
+    to: int | None = None
 
     def message(self) -> Message:
         """The command as the message to publish to ``jobs.scheduler`` by the key ``command``."""
@@ -97,10 +102,11 @@ def read_command(body: bytes) -> Command | None:
     try:
         value: Any = orjson.loads(body)
         command, name, by, reason = (str(value[part])[:_MAX_WORDS] for part in ("command", "name", "by", "reason"))
-        asked = Command(command, name, by, int(value["at"]), reason)
-    except (ValueError, TypeError, KeyError):
+        to = value.get("to")
+        asked = Command(command, name, by, int(value["at"]), reason, None if to is None else int(to))
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    return asked if asked.command in ("pause", "resume") else None
+    return asked if asked.command in ("pause", "resume", "rewind") else None
 
 
 def _plain(state: State) -> dict[str, Any]:
