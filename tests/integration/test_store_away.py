@@ -10,15 +10,16 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from penstock import AsyncPublisher, Handlers, Job, JobKind, Transaction
 from penstock.claiming import StoreTerms
 from penstock.connect import store_for
 from penstock.events import JobFinished, StoreAnswered, StoreLost
-from penstock.outcome import Done, Snoozed
+from penstock.outcome import Done, Duplicate, Snoozed
 from tests.support.once_apps import INSERT, Credit, ledger, with_a_ledger
-from tests.support.postgres import StartPostgres
+from tests.support.postgres import PrivatePostgres, StartPostgres
 from tests.support.waiting import eventually
 from tests.support.working import LEVELS, Watched, depth, empty, working
 
@@ -57,12 +58,17 @@ def done(watched: Watched) -> Counter[str]:
     return Counter(event.id for event in watched.finished if isinstance(event.outcome, Done))
 
 
+def known_as_done(watched: Watched) -> set[str]:
+    """The jobs that are done: said by their run, or by the store when the answer to a commit was lost in a crash."""
+    return {event.id for event in watched.finished if isinstance(event.outcome, Done | Duplicate)}
+
+
 async def all_done(watched: Watched, ids: list[str]) -> None:
     """Wait until *ids* and no others are done; one that is not tells what became of it so far."""
     try:
-        await eventually(lambda: done(watched).keys() == set(ids), within=40)
+        await eventually(lambda: known_as_done(watched) == set(ids), within=40)
     except AssertionError:
-        left = set(ids) - done(watched).keys()
+        left = set(ids) - known_as_done(watched)
         told = {job: [repr(event.outcome) for event in watched.finished if event.id == job] for job in left}
         raise AssertionError(f"not done after 40 s: {told}") from None
 
@@ -91,6 +97,39 @@ async def test_a_store_that_is_killed_and_comes_back_costs_no_attempt_and_no_job
         assert burnt(watched) == {1}
         assert await depth(url, "jobs.email.dead") == 0
     assert await ledger(store) == Counter(ids)
+
+
+async def test_a_commit_whose_answer_was_lost_in_the_crash_is_known_afterwards(
+    url: str, own_postgres: StartPostgres
+) -> None:
+    server = own_postgres()
+    store = await with_a_ledger(server.new_database())
+    async with working(url, handlers_of(add), store=store_for(store), terms=TERMS) as watched:
+        # Commits are on the disk, and wait for a standby that there is not before they are answered.
+        configure(server, "SET synchronous_standby_names = 'nobody'")
+        await publish(url, "committed")
+        await eventually(lambda: unanswered_commits(store) == 1)
+        server.kill()
+        server.start()
+        configure(server, "RESET synchronous_standby_names")
+        await all_done(watched, ["committed"])
+        assert [type(event.outcome) for event in watched.finished] == [Snoozed, Duplicate]
+        assert burnt(watched) == {1}
+        assert await depth(url, "jobs.email.dead") == 0
+    assert await ledger(store) == Counter(["committed"])
+
+
+def configure(server: PrivatePostgres, change: str) -> None:
+    """Make *change* to the settings of *server*, which keeps it when it starts again."""
+    server.execute(f"ALTER SYSTEM {change}")
+    server.execute("SELECT pg_reload_conf()")
+
+
+def unanswered_commits(store: str) -> int:
+    """How many commits wait for a standby."""
+    with psycopg.connect(store, autocommit=True) as outside:
+        [[count]] = outside.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").fetchall()
+    return int(count)
 
 
 async def test_nothing_is_consumed_while_the_store_is_away(url: str, own_postgres: StartPostgres) -> None:
