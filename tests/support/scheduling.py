@@ -18,8 +18,9 @@ from penstock.ports import Link
 from penstock.scheduler import Scheduler
 from penstock.schedules.events import LeadershipWon
 from penstock.schedules.model import Schedule
-from penstock.schedules.state import Command
+from penstock.schedules.state import Command, State, read_state
 from penstock.topology.names import COMMAND_KEY, SCHEDULER
+from tests.support.waiting import eventually
 
 PATIENCE = 20.0
 
@@ -147,3 +148,15 @@ async def left_in(url: str, queue: str) -> int:
     async with await aio_pika.connect(url) as connection:
         declared = await (await connection.channel()).declare_queue(queue, passive=True)
         return declared.declaration_result.message_count or 0
+
+
+async def seen_state(url: str) -> State:
+    """The state that anybody may look at, once there is one: somebody else may just have it in hand."""
+    async with await aio_pika.connect(url) as connection:
+        queue = await (await connection.channel()).get_queue("jobs.scheduler.view", ensure=False)
+        message = await eventually(lambda: queue.get(fail=False), within=PATIENCE)
+        assert message is not None
+        await message.nack(requeue=True)
+    state = read_state(message.body)
+    assert state is not None
+    return state

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Protocol  # a job's arguments are any JSON
 
 #: A tick this late or earlier is published whatever ``catch_up`` says: a hand-over between schedulers takes up to 15 s.
@@ -104,6 +105,7 @@ def tick_id(name: str, instant: int) -> str:
     return f"schedule:{name}:{utc_text(instant)}"
 
 
+@lru_cache(maxsize=256)  # thousands of schedules fall due at the same instant
 def utc_text(instant: int) -> str:
     """An instant as ISO 8601 in UTC: ``2026-11-25T05:00:00Z``."""
     return datetime.fromtimestamp(instant, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

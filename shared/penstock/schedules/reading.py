@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +15,7 @@ from penstock.durations import duration
 from penstock.errors import ConfigError, UsageError
 from penstock.job import is_kind
 from penstock.schedules.checking import Check
-from penstock.schedules.model import GRACE, MAX_CATCH_UP, CatchUp, Overlap, Schedule, Trigger, is_name
+from penstock.schedules.model import MAX_CATCH_UP, CatchUp, Overlap, Schedule, Trigger, is_name
 from penstock.schedules.rendering import PLACES, unknown_places
 from penstock.schedules.triggers import Cron, Every, Once
 from penstock.schedules.zones import zone
@@ -25,6 +27,7 @@ E = TypeVar("E", bound=StrEnum)
 
 #: A hundred thousand schedules take some 20 MB.
 MAX_FILE = 64 * 1024 * 1024
+_LARGE = 1024 * 1024
 
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})")
 _TIMES = ("cron", "every", "at")
@@ -44,7 +47,6 @@ _FIELDS = (
     "expires",
     "enabled",
 )
-_DAY = timedelta(days=1)
 
 
 def read_schedules(path: Path, *checks: Check) -> tuple[Schedule, ...]:
@@ -57,6 +59,11 @@ def read_schedules(path: Path, *checks: Check) -> tuple[Schedule, ...]:
 
 def parse_schedules(text: str, file: str = "schedules.yaml", *checks: Check) -> tuple[Schedule, ...]:
     """Read *text*; *file* is its name in errors. Raises ``ConfigError`` as ``read_schedules`` does."""
+    with _uncollected(len(text)):
+        return _read(text, file, checks)
+
+
+def _read(text: str, file: str, checks: Sequence[Check]) -> tuple[Schedule, ...]:
     form = Form(file)
     top = form.fields(parse(text, file, MAX_FILE), ("zone", "schedules"), "the file")
     place = _zone(form, top.get("zone"), "zone", "UTC")
@@ -65,6 +72,21 @@ def parse_schedules(text: str, file: str = "schedules.yaml", *checks: Check) -> 
     if form.problems:
         raise ConfigError(*form.problems)
     return tuple(schedule for schedule in found if schedule is not None)
+
+
+@contextmanager
+def _uncollected(size: int) -> Iterator[None]:
+    """Keep the garbage collector away while a large file is read: there is none, and it would look at all of it again
+    and again, for a third of the time. And from what was read, which stays: a look at it would hold up ticks."""
+    if size < _LARGE or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _schedule(form: Form, place: str, checks: Sequence[Check], name: str, key: Node, node: Node) -> Schedule | None:
@@ -80,16 +102,7 @@ def _schedule(form: Form, place: str, checks: Sequence[Check], name: str, key: N
     elif kind and not is_kind(kind):
         form.problem(fields["kind"], f"{what}.kind: {kind!r:.60} is not a kind such as email.send")
     values: dict[str, Any] = {
-        "args": _args(form, fields.get("args"), f"{what}.args"),
-        "catch_up": _one_of(form, fields.get("catch_up"), CatchUp, f"{what}.catch_up", CatchUp.NONE),
-        "max_catch_up": form.whole(fields.get("max_catch_up"), f"{what}.max_catch_up", 1, 1000, MAX_CATCH_UP),
-        "overlap": _one_of(form, fields.get("overlap"), Overlap, f"{what}.overlap", Overlap.ALLOW),
-        "jitter": _span(form, fields.get("jitter"), f"{what}.jitter", timedelta()),
-        "grace": _span(form, fields.get("grace"), f"{what}.grace", GRACE),
-        "starts": _instant(form, fields.get("starts"), f"{what}.starts"),
-        "ends": _instant(form, fields.get("ends"), f"{what}.ends"),
-        "expires": _span(form, fields["expires"], f"{what}.expires", _DAY) if "expires" in fields else None,
-        "enabled": form.flag(fields["enabled"], f"{what}.enabled") if "enabled" in fields else True,
+        each: _READERS[each](form, node, f"{what}.{each}") for each, node in fields.items() if each in _READERS
     }
     if trigger is None:
         return None
@@ -113,8 +126,8 @@ def _trigger(form: Form, fields: Mapping[str, Node], key: Node, place: str, what
         case "cron":
             return _cron(form, node, place, f"{what}.cron")
         case "every":
-            seconds = _span(form, node, f"{what}.every", None)
-            anchor = _instant(form, fields.get("anchor"), f"{what}.anchor") or 0
+            seconds = _span(form, node, f"{what}.every")
+            anchor = (_instant(form, fields["anchor"], f"{what}.anchor") or 0) if "anchor" in fields else 0
             return _made(form, node, f"{what}.every", lambda: _every(seconds, anchor)) if seconds is not None else None
         case _:
             instant = _instant(form, node, f"{what}.at")
@@ -164,27 +177,23 @@ def _raw(form: Form, node: Node, what: str) -> str:
     return ""
 
 
-def _span(form: Form, node: Node | None, what: str, default: T) -> timedelta | T:
+def _span(form: Form, node: Node, what: str) -> timedelta | None:
     """A duration; YAML takes ``1:30`` for the number 90."""
-    if node is None:
-        return default
     text = _raw(form, node, what)
     if ":" in text:
         form.problem(
             node, f"{what}: {text} is read by YAML as a number of its own; write a duration such as 1h30m or 90s"
         )
-        return default
+        return None
     try:
-        return duration(text) if text else default
+        return duration(text) if text else None
     except ValueError as error:
         form.problem(node, f"{what}: {error}")
-        return default
-
-
-def _instant(form: Form, node: Node | None, what: str) -> int | None:
-    """An instant in seconds since 1970 UTC; it must say how far it is from UTC."""
-    if node is None:
         return None
+
+
+def _instant(form: Form, node: Node, what: str) -> int | None:
+    """An instant in seconds since 1970 UTC; it must say how far it is from UTC."""
     text = _raw(form, node, what)
     try:
         when = datetime.fromisoformat(text)
@@ -197,19 +206,15 @@ def _instant(form: Form, node: Node | None, what: str) -> int | None:
     return int(when.astimezone(UTC).timestamp())
 
 
-def _one_of(form: Form, node: Node | None, choices: type[E], what: str, default: E) -> E:
-    if node is None:
-        return default
+def _one_of(form: Form, node: Node, choices: type[E], what: str) -> E | None:
     try:
         return choices(_raw(form, node, what))
     except ValueError:
         form.problem(node, f"{what} must be one of {', '.join(choices)}")
-        return default
+        return None
 
 
-def _args(form: Form, node: Node | None, what: str) -> dict[str, Any]:
-    if node is None:
-        return {}
+def _args(form: Form, node: Node, what: str) -> dict[str, Any]:
     if not isinstance(node, Entries):
         form.problem(node, f"{what} must be a mapping")
         return {}
@@ -230,3 +235,18 @@ def _plain(form: Form, node: Node, what: str) -> Any:
         case _:
             form.problem(node, f"{what}: YAML takes this for a date; quote it")
             return None
+
+
+#: How what a schedule may leave out is read, where it is there.
+_READERS: Mapping[str, Callable[[Form, Node, str], object]] = {
+    "args": _args,
+    "catch_up": lambda form, node, what: _one_of(form, node, CatchUp, what),
+    "max_catch_up": lambda form, node, what: form.whole(node, what, 1, 1000, MAX_CATCH_UP),
+    "overlap": lambda form, node, what: _one_of(form, node, Overlap, what),
+    "jitter": _span,
+    "grace": _span,
+    "starts": _instant,
+    "ends": _instant,
+    "expires": _span,
+    "enabled": lambda form, node, what: form.flag(node, what),
+}

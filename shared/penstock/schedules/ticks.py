@@ -37,6 +37,8 @@ def tick_headers(schedule: Schedule, overlap: Overlap | None = None) -> dict[str
 
 def _jitter(schedule: Schedule, instant: int) -> timedelta:
     """A share of the schedule's jitter in whole seconds, drawn from name and instant: the same for every copy."""
+    if not schedule.jitter:
+        return timedelta()
     most = round(schedule.jitter.total_seconds())
     draw = int.from_bytes(blake2b(orjson.dumps([schedule.name, instant]), digest_size=8).digest())
     return timedelta(seconds=draw % (most + 1))

@@ -123,7 +123,11 @@ def _events(text: str) -> Iterator[yaml.Event]:
     if found:
         raise yaml.reader.ReaderError("", found.start(), ord(found.group()), "unicode", "not allowed")
     fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.parse(text, yaml.SafeLoader if len(text) <= _SMALL else fast)
+    loader = (yaml.SafeLoader if len(text) <= _SMALL else fast)(text)
+    try:
+        yield from iter(loader.get_event, None)
+    finally:
+        loader.dispose()
 
 
 def _document(events: Iterator[yaml.Event], file: str) -> Node:
@@ -131,25 +135,26 @@ def _document(events: Iterator[yaml.Event], file: str) -> Node:
     import yaml
 
     value_of = _words()
+    scalar, mapping_end, sequence_end = yaml.ScalarEvent, yaml.MappingEndEvent, yaml.SequenceEndEvent
     nodes: list[Node] = []  # of the list or mapping that is open, keys and values in turn
     outside: list[tuple[list[Node], int]] = []
     begun = 0
     for event in events:
         kind = type(event)
-        if kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, scalar) and event.anchor is None and event.tag is None:  # the most: no call for them
+            nodes.append(Scalar(value_of(event.value) if event.implicit[0] else event.value, line, event.value))
+            continue
+        if kind is mapping_end or kind is sequence_end:
             inside = nodes
             nodes, line = outside.pop()
-            nodes.append(_entries(inside, line) if kind is yaml.MappingEndEvent else Items(tuple(inside), line))
+            nodes.append(_entries(inside, line) if kind is mapping_end else Items(tuple(inside), line))
             continue
-        line = event.start_mark.line + 1 if event.start_mark else 1
         begun += kind is yaml.DocumentStartEvent
         problem = _forbidden(event, len(outside), begun)
         if problem:
             raise ConfigError(f"{file}:{line}: {problem}")
-        if isinstance(event, yaml.ScalarEvent):
-            raw = event.value
-            nodes.append(Scalar(value_of(raw) if event.implicit[0] else raw, line, raw))
-        elif isinstance(event, yaml.CollectionStartEvent):
+        if isinstance(event, yaml.CollectionStartEvent):
             outside.append((nodes, line))
             nodes = []
     if not nodes:
@@ -190,6 +195,8 @@ def _words() -> Callable[[str], object]:
     known: dict[str, object] = {}
 
     def read(raw: str) -> object:
+        if len(raw) < 19 and raw.isdecimal() and raw.isascii() and raw[0] != "0":  # most numbers, much faster
+            return int(raw)
         for tag, pattern in looks.get(raw[:1], ()):
             if pattern.match(raw):
                 try:
