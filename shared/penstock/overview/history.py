@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any  # the management API's JSON
 
 from penstock.overview.model import Age
-from penstock.thresholds import LASTING, WINDOW
+from penstock.thresholds import BACKLOG_AGE, LASTING, WINDOW
 
 Json = Mapping[str, Any]
 
-#: How far back counts of messages are looked at, and how far publishes, to reckon an age; and the steps (seconds).
-STEP = 60
-LENGTHS = int(LASTING.total_seconds())
-RATES = 600
+#: How far back counts of messages are looked at, and publishes and acks, to reckon an age; and the steps (seconds). The
+#: broker's counters are told as they were at the last whole step.
+LENGTHS, LENGTHS_STEP = int(LASTING.total_seconds()), 60
+RATES, RATES_STEP = int(BACKLOG_AGE.total_seconds()), 10
 
 #: Instant (ms) and value.
 Sample = tuple[int, float]

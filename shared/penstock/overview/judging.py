@@ -49,8 +49,8 @@ def _of_queue(queue: QueueState) -> Iterator[Trouble]:
 
 def _backlog(queue: QueueState) -> Iterator[Trouble]:
     limit = thresholds.BACKLOG_AGE.total_seconds()
-    if queue.oldest is not None and queue.oldest.seconds >= limit - 60 and queue.oldest.beyond:
-        yield Trouble("backlog age", f"the oldest waits for more than {limit / 60:.0f} min")
+    if queue.oldest is not None and (queue.oldest.beyond or queue.oldest.seconds >= limit):
+        yield Trouble("backlog age", f"the oldest has waited for {limit / 60:.0f} min or more")
     elif queue.grew >= thresholds.BACKLOG_JOBS and queue.ready_lasts:
         yield Trouble("backlog growth", f"{queue.grew} more wait than {_window()} ago")
 

@@ -57,7 +57,8 @@ def overview(management: Management, processes: Processes, most: int | None = MO
 
 def _totals(management: Management) -> Mapping[str, Json]:
     """Counts of every queue, without the statistics that cost the broker a millisecond each."""
-    found = management.read("queues/{vhost}", disable_stats="true", enable_queue_totals="true")
+    columns = "name,messages,messages_ready,messages_unacknowledged"
+    found = management.read("queues/{vhost}", disable_stats="true", enable_queue_totals="true", columns=columns)
     return {entry["name"]: entry for entry in found}
 
 
@@ -85,9 +86,9 @@ def _details(management: Management, names: Sequence[str]) -> Mapping[str, Json]
             name=pattern,
             columns=_COLUMNS,
             lengths_age=history.LENGTHS,
-            lengths_incr=history.STEP,
+            lengths_incr=history.LENGTHS_STEP,
             msg_rates_age=history.RATES,
-            msg_rates_incr=history.STEP,
+            msg_rates_incr=history.RATES_STEP,
         )
         found.update((entry["name"], entry) for entry in answer["items"])
     return found
