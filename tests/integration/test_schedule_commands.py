@@ -11,15 +11,16 @@ from typing import Any
 import orjson
 import pytest
 
+from penstock.schedules.state import Command
 from tests.support.commands import Finished, penstock
 from tests.support.processes import ROOT, worker_process
 from tests.support.scheduler_process import scheduler, told
-from tests.support.scheduling import drain, take
+from tests.support.scheduling import ask, drain, take
+from tests.support.scrapes import get, ports_in
 from tests.support.ticks import migrated
 from tests.support.waiting import eventually
 from tests.support.working import empty
 
-SECONDLY = "schedules: {secondly: {every: 1s, kind: email.tick}}\n"
 HOURLY = """
 schedules:
   hourly:
@@ -28,7 +29,6 @@ schedules:
     args: {gate: GATE, text: "{{ fire_time }}"}
     expires: 1h
     jitter: 30m
-  alone: {every: 1h, kind: email.tick, overlap: skip}
   lost: {every: 1h, kind: emial.tick}
 """
 WINDOW = ("--from", "2026-01-01T00:00:00Z", "--to", "2026-01-01T02:00:00Z")
@@ -87,28 +87,27 @@ def test_a_schedule_that_may_not_overlap_is_refused_where_no_store_is_named(tmp_
     assert "schedules.a.overlap: skip needs a store" in refused.err
 
 
-async def test_a_schedule_is_paused_looked_at_run_by_hand_and_resumed(url: str, file: Path) -> None:
-    file.write_text(SECONDLY)  # noqa: ASYNC240 - a few bytes
+async def test_a_schedule_is_paused_looked_at_and_run_by_hand(url: str, file: Path) -> None:
     of = ("--file", file)
-    looked = await schedule(url, "list", *of)
-    assert looked.code == 0
-    assert "no state of schedulers on the broker: none has run yet" in looked.out
     with scheduler(url, file, 1) as (_, log):
-        await eventually(lambda: told(log, '"event":"tick"') >= 1, within=30)
-        assert (await schedule(url, "pause", "secondly", *of, "--reason", "a fire")).out == "secondly is paused\n"
-        [row] = facts(await schedule(url, "list", *of, "--json"))["schedules"]
-        assert (row["paused"]["by"], row["paused"]["reason"], row["next"]) == (getpass.getuser(), "a fire", None)
-        await drain(url, "jobs.email")
-        ran = await schedule(url, "run", "secondly", *of, "--json")
-        assert (ran.code, ran.err) == (0, "")
-        assert await drain(url, "jobs.email") == [facts(ran)["id"]]
-        resumed = facts(await schedule(url, "resume", "secondly", *of, "--by", "ada", "--json"))
-        assert (resumed["by"], resumed["obeyed"]) == ("ada", True)
-        ticks = told(log, '"event":"tick"')
-        await eventually(lambda: told(log, '"event":"tick"') > ticks, within=10)
-        shown = facts(await schedule(url, "list", "secondly", *of, "--json"))
-        assert shown["leader"].startswith("scheduler@")
-        assert shown["schedules"][0]["last"]["id"] in await drain(url, "jobs.email")
+        await eventually(lambda: told(log, '"event":"leading"') == 1, within=40)
+        assert (await schedule(url, "pause", "hourly", *of, "--reason", "a fire")).out == "hourly is paused\n"
+        shown = facts(await schedule(url, "list", "hourly", *of, "--json"))
+    [row] = shown["schedules"]
+    assert shown["leader"].startswith("scheduler@")
+    assert (row["paused"]["by"], row["paused"]["reason"], row["next"]) == (getpass.getuser(), "a fire", None)
+    ran = await schedule(url, "run", "hourly", *of, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    assert await drain(url, "jobs.email") == [facts(ran)["id"]]
+
+
+async def test_a_paused_schedule_is_resumed_also_when_it_is_in_the_file_no_more(url: str, file: Path) -> None:
+    await ask(url, Command("pause", "former", "ada", 0, "a fire"))
+    with scheduler(url, file, 1) as (_, log):
+        await eventually(lambda: told(log, '"event":"schedule paused"') == 1, within=40)
+        resumed = facts(await schedule(url, "resume", "former", "--file", file, "--by", "bob", "--json"))
+        assert (resumed["by"], resumed["obeyed"]) == ("bob", True)
+        assert told(log, '"event":"schedule resumed"') == 1
 
 
 async def test_what_nobody_obeys_or_takes_is_said(url: str, file: Path) -> None:
@@ -143,13 +142,16 @@ async def test_a_past_time_is_looked_at_and_made_up_for_only_when_it_is_meant(ur
 async def test_ticks_that_have_run_have_no_second_effect_and_the_store_tells_of_them(url: str, file: Path) -> None:
     store = {"PENSTOCK_STORE_URL": await migrated(f"sqlite:///{file.parent}/store.db")}
     backfill = ("backfill", "hourly", "--file", file, "--from", "2026-01-01T00:00:00Z", "--yes", "--json", "--to")
-    async with worker_process(url, file.parent, module="tests.support.tick_apps", **store) as worker:
+    served = {**store, "PENSTOCK_METRICS_PORT": "0"}
+    async with worker_process(url, file.parent, module="tests.support.tick_apps", **served) as worker:
         await schedule(url, *backfill, "2026-01-01T01:00:00Z", **store)
         await eventually(lambda: len(worker.ledger.read("done")) == 2, within=20)
         again = facts(await schedule(url, *backfill, "2026-01-01T02:00:00Z", **store))
         assert [each["outcomes"] for each in again["ticks"]] == [{"email": "done"}, {"email": "done"}, {}]
         await eventually(lambda: len(worker.ledger.read("done")) == 3, within=20)
         assert [each.job for each in worker.ledger.read("done")] == TICKS
+        page = await get((await ports_in(worker.log))[0], "/metrics")
+        assert page.value('penstock_schedule_last_done_timestamp_seconds{schedule="hourly"}')
     dry = await schedule(url, "backfill", "hourly", "--file", file, *WINDOW, "--dry-run", **store)
     assert "by the store: 3 done" in dry.out
 

@@ -14,9 +14,9 @@ from typing import Annotated, Any  # facts as JSON
 
 import typer
 
-from penstock.cli.schedule_outcomes import Outcomes, in_words, outcomes
+from penstock.cli.schedule_outcomes import Outcomes, WorkersStore, in_words, outcomes
 from penstock.cli.scheduling import FILE, File, Name, both, local_text, named, on_broker, shown_json
-from penstock.cli.storing import AsJson, StoreUrlOption, on_store, show_columns
+from penstock.cli.storing import AsJson, on_store, show_columns
 from penstock.cli.values import instant as read_instant
 from penstock.clock import SystemClock
 from penstock.errors import PenstockError, UsageError
@@ -75,7 +75,7 @@ def backfill_command(
         bool, typer.Option("--dry-run", help="Say what would be published, and publish nothing.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    store_url: StoreUrlOption = None,
+    store_url: WorkersStore = None,
     as_json: AsJson = False,
 ) -> None:
     """Publish the ticks of a schedule between two past instants, both included, now: neither delayed nor expired.

@@ -8,9 +8,9 @@ from typing import Annotated, Any  # facts as JSON
 
 import typer
 
-from penstock.cli.schedule_outcomes import Outcomes, in_words, outcomes
+from penstock.cli.schedule_outcomes import Outcomes, WorkersStore, in_words, outcomes
 from penstock.cli.scheduling import FILE, File, both, local_text, now_ms, on_broker, require, seen, shown_json
-from penstock.cli.storing import AsJson, StoreUrlOption, show_columns
+from penstock.cli.storing import AsJson, show_columns
 from penstock.printable import printable
 from penstock.reconnecting import Reconnecting
 from penstock.schedules.model import Schedule, tick_id, utc_text
@@ -24,7 +24,7 @@ _HEADS = ("schedule", "when", "last", "outcome", "next", "next UTC", "")
 def list_command(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these.")] = None,
     file: File = FILE,
-    store_url: StoreUrlOption = None,
+    store_url: WorkersStore = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what came last and what became of it, what comes next, and what is paused.

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from typing import Annotated
+
+import typer
 
 from penstock.claims import Record, State
 from penstock.connect import store_for
 from penstock.errors import ConfigError, StoreUnavailable
 from penstock.settings import Settings
+
+WorkersStore = Annotated[
+    str | None, typer.Option("--store-url", metavar="URL", help="The workers' store (PENSTOCK_STORE_URL).")
+]
 
 #: Ticks that are looked up at once, at most.
 MOST = 10_000
