@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON_OF_VENV := .venv/bin/python
 SCRIPTS := infra/scripts
+TESTED_WITH := rabbitmq-server amqp-tools postgresql redis-server prometheus prometheus-alertmanager libfaketime chromium
 TEST := $(PYTHON_OF_VENV) -m pytest --ignore=tests/bench
 
 .DEFAULT_GOAL := help
@@ -17,11 +18,11 @@ up: venv system ## Keep the demo's system running until Ctrl-C, with the managem
 	@$(PYTHON_OF_VENV) -m services.demo --up
 
 test: venv ## Test everything on a private RabbitMQ, PostgreSQL and Redis of this machine
-	@$(SCRIPTS)/install-system rabbitmq-server amqp-tools postgresql redis-server prometheus prometheus-alertmanager
+	@$(SCRIPTS)/install-system $(TESTED_WITH)
 	$(TEST) tests
 
 test-matrix: venv ## Test everything on RabbitMQ 3.10, 4.0 and 4.3 (root, Debian)
-	@$(SCRIPTS)/install-system rabbitmq-server amqp-tools postgresql redis-server prometheus prometheus-alertmanager nodejs npm
+	@$(SCRIPTS)/install-system $(TESTED_WITH) nodejs npm
 	@$(SCRIPTS)/chroot-broker trixie
 	@$(SCRIPTS)/chroot-broker sid
 	PENSTOCK_TEST_BROKERS=3.10,4.0,4.3 $(TEST) -m "matrix or not matrix" tests
