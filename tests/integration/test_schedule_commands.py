@@ -21,6 +21,8 @@ from tests.support.ticks import migrated
 from tests.support.waiting import eventually
 from tests.support.working import empty
 
+pytestmark = pytest.mark.timeout(120)
+
 HOURLY = """
 schedules:
   hourly:

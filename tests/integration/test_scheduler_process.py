@@ -74,6 +74,7 @@ async def test_a_scheduler_shows_the_documented_metrics(url: str, tmp_path: Path
                     await asyncio.sleep(0.2)
     assert ready.status_code == 200
     assert "penstock_scheduler_leads 1.0" in page
+    assert "penstock_schedules 2.0" in page
     assert 'penstock_scheduler_info{scheduler="scheduler@' in page
     assert 'penstock_schedule_next_timestamp_seconds{schedule="secondly"}' in page
     named = {line.split()[2] for line in page.splitlines() if line.startswith("# TYPE")}

@@ -12,7 +12,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from penstock import __version__, health, logs
+from penstock import __version__, health, logs, telemetry
 from penstock.brokers.pika_driver import PikaBroker
 from penstock.event_log import subscribe
 from penstock.events import Events
@@ -51,6 +51,7 @@ def scheduler(
     """Publish what falls due by FILE, until it is told to stop."""
     settings = Settings.load()
     logs.setup(settings)
+    telemetry.setup("scheduler")
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         clean = runner.run(_run(settings, file))
     raise typer.Exit(0 if clean else _UNFINISHED)
@@ -67,6 +68,7 @@ async def _run(settings: Settings, file: Path) -> bool:
         )
         _log.info("scheduling", version=__version__, file=str(file), broker=url.masked)
         async with health.served(settings, events, Readiness([role.name]), "scheduler"):
+            watched.tell()
             running = asyncio.create_task(role.run(stop=stop))
             obey_signals(stop, running)
             await asyncio.wait([running])

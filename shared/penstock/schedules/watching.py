@@ -26,7 +26,10 @@ class Watched:
         self._events = events
         self._stamp = _stamp(path)
         self.schedules: Sequence[Schedule] = read(path)
-        events.emit(SchedulesRead(tuple(self.schedules)))
+
+    def tell(self) -> None:
+        """Tell those who listen by now which schedules there are."""
+        self._events.emit(SchedulesRead(tuple(self.schedules)))
 
     async def poll(self) -> bool:
         """Look whether the file has changed, and take it if it can be used; whether there are other schedules now.
@@ -42,7 +45,7 @@ class Watched:
         except ConfigError as error:
             self._events.emit(SchedulesRefused(str(error)))
             return False
-        self._events.emit(SchedulesRead(tuple(self.schedules)))
+        self.tell()
         return True
 
 
