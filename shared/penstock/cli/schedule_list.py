@@ -18,6 +18,10 @@ from penstock.schedules.reading import read_schedules
 from penstock.schedules.state import State
 from penstock.settings import Settings
 
+#: Clocks further apart than this (seconds) are not both right.
+_APART = 60
+_AHEAD = "a clock was ahead, see penstock schedule rewind"
+
 _HEADS = ("schedule", "when", "last", "outcome", "next", "next UTC", "")
 
 
@@ -125,5 +129,9 @@ def _leader_facts(state: State | None) -> Mapping[str, Any]:
 def _leader(state: State | None) -> str:
     if state is None:
         return "no state of schedulers on the broker: none has run yet"
-    age = max(0, (now_ms() - state.written) // 1000)
-    return f"led by {printable(state.leader)}, term {state.term}; its last word is {age} s old"
+    now = now_ms()
+    age = max(0, (now - state.written) // 1000)
+    ahead = (
+        "" if state.through <= now // 1000 + _APART else f"; nothing ticks until {utc_text(state.through)}: {_AHEAD}"
+    )
+    return f"led by {printable(state.leader)}, term {state.term}; its last word is {age} s old{ahead}"
