@@ -8,48 +8,24 @@ import sys
 from collections import Counter
 from typing import Any
 
-import aio_pika
 import orjson
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
 from penstock.connect import broker_for
 from penstock.dead_letters import DeadLetters
+from penstock.letter_moves import WINDOW
 from penstock.letters import Filter
 from tests.support.commands import penstock
+from tests.support.letters import DEAD, WORK, bury, lying
 from tests.support.waiting import eventually
 from tests.support.working import depth, empty, foreign, put, take, take_all
-
-WORK, DEAD = "jobs.email", "jobs.email.dead"
 
 
 @pytest.fixture(autouse=True)
 async def nothing_waits(url: str) -> None:
     """Every test finds empty queues."""
     await empty(url, WORK, DEAD, "jobs.unrouted")
-
-
-async def bury(url: str, count: int, **headers: Any) -> list[str]:
-    """Put *count* dead letters into the queue and return their ids; the odd ones are of another kind."""
-    story = {"penstock-reason": "exhausted", "penstock-attempt": 4, "penstock-error": "no", **headers}
-    async with foreign(url) as channel:
-        exchange = await channel.get_exchange("jobs.dead", ensure=False)
-        for first in range(0, count, 1000):
-            numbers = range(first, min(first + 1000, count))
-            await asyncio.gather(*(exchange.publish(_letter(number, story), WORK) for number in numbers))
-    return [str(number) for number in range(count)]
-
-
-def _letter(number: int, story: dict[str, Any]) -> aio_pika.Message:
-    kind = "email.odd" if number % 2 else "email.even"
-    body = orjson.dumps({"n": number})
-    return aio_pika.Message(body, delivery_mode=2, message_id=str(number), type=kind, headers=dict(story))
-
-
-async def lying(url: str, queue: str = DEAD) -> list[str | None]:
-    """The ids in *queue* in order, as another client sees them; they are taken out."""
-    async with foreign(url) as channel:
-        return [message.message_id for message in await take_all(channel, queue)]
 
 
 def ours(job: AbstractIncomingMessage) -> dict[str, Any]:
@@ -199,7 +175,7 @@ async def test_a_replay_killed_in_the_middle_loses_nothing(url: str) -> None:
     copies = Counter((job.message_id, job.headers["penstock-copy"]) for job in held)
     assert {job_id for job_id, _ in copies} == set(ids), "lost"
     assert {copy for _, copy in copies} == {1}, "a duplicate carries the same copy number, by which it is known"
-    assert len(held) - len(ids) <= 2 * 100, "no more doubled than were under way"
+    assert len(held) - len(ids) <= 2 * WINDOW, "no more doubled than were under way"
     assert await depth(url, DEAD) == 0
 
 

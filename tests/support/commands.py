@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +36,17 @@ def penstock(*words: str, stdin: bytes | None = None, cwd: Path | None = None, *
         check=False,
     )
     return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def penstock_here(*words: str, **environment: str) -> Finished:
+    """As ``penstock``, but in this process, whose start is saved; to be called outside of event loops."""
+    from penstock.cli.main import run
+
+    kept = {name: value for name, value in os.environ.items() if "AMQP" not in name and "RABBITMQ" not in name}
+    out, err, handlers = io.StringIO(), io.StringIO(), logging.root.handlers
+    try:
+        with patch.dict(os.environ, {**kept, **environment}, clear=True), redirect_stdout(out), redirect_stderr(err):
+            code = run(words)
+    finally:
+        logging.root.handlers = handlers
+    return Finished(code, out.getvalue(), err.getvalue())

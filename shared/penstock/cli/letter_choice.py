@@ -140,7 +140,7 @@ def the_one(found: Sequence[DeadLetter], job_id: str) -> DeadLetter:
 
 def no_letter(job_id: str) -> UsageError:
     """What to say of an id that no letter has."""
-    return UsageError(f"no dead letter with the id {job_id!r}; see penstock dead list")
+    return UsageError(f"no dead letter with the id {job_id!r}, or another command holds it now; see penstock dead list")
 
 
 def on_broker(work: Callable[[DeadLetters, Settings], Coroutine[Any, Any, T]]) -> T:
