@@ -59,9 +59,9 @@ def seen(found: Overview, name: str = "email") -> QueueState:
     return next(queue for queue in found.queues if queue.name == name)
 
 
-def rules(queue: QueueState) -> Mapping[str, bool]:
+def alerts(queue: QueueState) -> Mapping[str, bool]:
     """What is wrong with *queue*, and whether it fires."""
-    return {trouble.rule: trouble.firing for trouble in judging.of_queue(queue)}
+    return {trouble.alert: trouble.firing for trouble in judging.of_queue(queue)}
 
 
 async def test_what_waits_is_dead_delayed_or_unrouted(url: str, management: Management, command: Command) -> None:
@@ -83,8 +83,8 @@ async def test_what_waits_is_dead_delayed_or_unrouted(url: str, management: Mana
     try:
         found = await eventually(told, within=SOON)
         assert found is not None
-        assert rules(seen(found)) == {"no consumers": False, "dead letters": True}
-        assert [trouble.rule for trouble in judging.of_all(found)] == ["unrouted"]
+        assert alerts(seen(found)) == {"PenstockNoConsumers": False, "PenstockDeadLetters": True}
+        assert [trouble.alert for trouble in judging.of_all(found)] == ["PenstockUnrouted"]
         done = await asyncio.to_thread(command, "status")
         assert (done.code, done.err) == (0, "")
         line = next(line for line in done.out.splitlines() if line.startswith("email"))
@@ -124,13 +124,13 @@ async def test_a_running_worker_its_rates_and_what_fails(
             assert found.died is not None
             assert found.died.value is not None
             assert found.died.value > 0.05  # other tests use the queue too
-            assert rules(found)["job failures"]
-            assert rules(found).keys() & {"dead-letter growth", "dead letters"}
+            assert alerts(found)["PenstockJobFailureRate"]
+            assert alerts(found).keys() & {"PenstockDeadLettersGrow", "PenstockDeadLetters"}
             done = await asyncio.to_thread(command, "status", "--json", "--metrics-targets", f"127.0.0.1:{port}")
             told = json.loads(done.out)
             email = next(queue for queue in told["queues"] if queue["queue"] == "email")
             assert email["failed"]["email.thread"] == {"count": 10, "of": 40, "share": 0.25}
-            assert "attempt failures" in {trouble["rule"] for trouble in email["troubles"]}
+            assert "PenstockAttemptFailureRate" in {trouble["alert"] for trouble in email["troubles"]}
             assert told["processes"] == {"asked": 1, "silent": {}}
             [process] = await eventually(lambda: _named(management, "email", worker.pid), within=SOON)
             assert (process.host, process.queues, process.user) == (socket.gethostname(), ["email"], "penstock")

@@ -56,7 +56,7 @@ def told(troubles: Sequence[Trouble]) -> Text:
 
 def plain(trouble: Trouble) -> dict[str, str | bool]:
     """As JSON has it."""
-    return {"rule": trouble.rule, "words": trouble.words, "firing": trouble.firing}
+    return {"alert": trouble.alert, "words": trouble.words, "firing": trouble.firing}
 
 
 def seconds(value: float) -> str:

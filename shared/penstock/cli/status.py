@@ -147,7 +147,7 @@ def _together(queue: QueueState) -> Share | None:
 def _all_plain(found: Overview) -> dict[str, Any]:
     broker, processes = found.broker, found.processes
     return {
-        "broker": {"version": broker.version, "nodes": broker.nodes, "alarms": list(broker.alarms)},
+        "broker": {"version": broker.version, "nodes": broker.nodes},
         "troubles": [plain(trouble) for trouble in judging.of_all(found)],
         "queues": [_plain(queue) for queue in sorted(found.queues, key=_urgency)],
         "quiet_queues": found.quiet,

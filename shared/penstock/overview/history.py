@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any  # the management API's JSON
 
 from penstock.overview.model import Age
-from penstock.thresholds import BACKLOG_AGE, LASTING, WINDOW
 
 Json = Mapping[str, Any]
 
 #: How far back counts of messages are looked at, and publishes and acks, to reckon an age; and the steps (seconds). The
 #: broker's counters are told as they were at the last whole step.
-LENGTHS, LENGTHS_STEP = int(LASTING.total_seconds()), 60
-RATES, RATES_STEP = int(BACKLOG_AGE.total_seconds()), 10
+LENGTHS, LENGTHS_STEP = 1_800, 60
+RATES, RATES_STEP = 600, 10
 
 #: Instant (ms) and value.
 Sample = tuple[int, float]
@@ -25,26 +25,47 @@ def samples(entry: Json, name: str) -> Sequence[Sample]:
     return sorted(((sample["timestamp"], sample["sample"]) for sample in found), reverse=True)
 
 
-def lasted(entry: Json, holds: Callable[[float, float, float], bool]) -> bool:
-    """Whether *holds* (all messages, ready, unacked) was true in every sample of ``LASTING``; False for a new queue."""
+def lasted(entry: Json, span: timedelta, now_ms: int, holds: Callable[[float, float, float], bool]) -> bool:
+    """Whether *holds* (all messages, ready, unacked) was true in every sample since *span* ago."""
     names = ("messages", "messages_ready", "messages_unacknowledged")
     columns = [dict(samples(entry, name)) for name in names]
-    instants = set(columns[0]).intersection(*columns[1:])
-    return len(instants) > 1 and all(holds(*(column[at] for column in columns)) for at in instants)
+    instants = sorted(set(columns[0]).intersection(*columns[1:]), reverse=True)
+    return all(holds(*(column[at] for column in columns)) for at in _since(instants, span, now_ms)) and bool(instants)
 
 
-def increase(entry: Json, name: str, now_ms: int) -> int:
-    """By how much the counter *name* of ``message_stats`` grew within ``WINDOW``."""
+def increase(entry: Json, name: str, span: timedelta, now_ms: int) -> int:
+    """By how much the counter *name* of ``message_stats`` grew within *span*."""
     stats = entry.get("message_stats") or {}
-    since = now_ms - WINDOW.total_seconds() * 1000
-    before = next((value for at, value in samples(stats, name) if at <= since), 0)
-    return max(0, int(stats.get(name, 0) - before))
+    return max(0, int(stats.get(name, 0) - _before(samples(stats, name), now_ms - _ms(span))))
 
 
-def growth(entry: Json, messages: int) -> int:
-    """By how much *entry* has more messages than it had when ``LASTING`` began."""
-    kept = samples(entry, "messages")
-    return max(0, messages - round(kept[-1][1])) if kept else 0
+def growth(entry: Json, name: str, count: int, span: timedelta, now_ms: int) -> int:
+    """How many more than the least within *span* the messages *name* are, *count* of them now."""
+    kept = dict(samples(entry, name))
+    values = [kept[at] for at in _since(sorted(kept, reverse=True), span, now_ms)]
+    return count - int(min(values, default=count))
+
+
+def grows(entry: Json, name: str, least: float, span: timedelta, now_ms: int) -> bool:
+    """Whether the messages *name* were more by *least* than *span* before, at every sample within *span*."""
+    kept = samples(entry, name)
+    recent = [(at, value) for at, value in kept if at >= now_ms - _ms(span)]
+    return bool(recent) and all(value - _before(kept, at - _ms(span)) > least for at, value in recent)
+
+
+def _since(instants: Sequence[int], span: timedelta, now_ms: int) -> Sequence[int]:
+    """Those of *instants* (the newest first) within *span*, and the last one before it."""
+    kept = [at for at in instants if at > now_ms - _ms(span)]
+    return instants[: len(kept) + 1]
+
+
+def _before(kept: Sequence[Sample], at_ms: int) -> float:
+    """The value at *at_ms*; what is older than the first sample began with nothing."""
+    return next((value for at, value in kept if at <= at_ms), 0.0)
+
+
+def _ms(span: timedelta) -> int:
+    return span // timedelta(milliseconds=1)
 
 
 def oldest(ready: int, entry: Json, now_ms: int) -> Age | None:

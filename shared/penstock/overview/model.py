@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something a rule would wake a person for; not *firing*: it has not lasted long enough yet."""
+    """Something that *alert* wakes a person for; not *firing*: it has not lasted long enough yet."""
 
-    rule: str
+    alert: str
     words: str
     firing: bool = True
 
@@ -25,7 +25,7 @@ class Age:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many of how many, within ``thresholds.WINDOW`` (the broker) or since the workers started (their metrics)."""
+    """How many of how many, of the last minutes (as the broker tells) or since the workers started (as they do)."""
 
     count: int
     of: int
@@ -52,16 +52,17 @@ class QueueState:
     oldest: Age | None = None
     #: Deliveries that ended as dead letters.
     died: Share | None = None
-    #: Dead letters that were added within the window.
+    #: Dead letters that came of late, and jobs that more wait than then: see ``thresholds`` for the time.
     dead_new: int = 0
+    grew: int = 0
     #: Attempts that failed, by kind, as the workers' own metrics tell.
     failed: Mapping[str, Share] = field(default_factory=dict)
-    #: For how long without a break (True: the whole of ``thresholds.LASTING``) something was ready, was stuck, and
-    #: nothing was answered.
+    #: Whether what is so now has been for as long as its rule says: something ready, something stuck, ready jobs that
+    #: nobody took, a backlog that grows.
     ready_lasts: bool = False
     stuck_lasts: bool = False
-    idle_lasts: bool = False
-    grew: int = 0
+    silence_lasts: bool = False
+    growth_lasts: bool = False
 
     @property
     def jobs(self) -> int:
@@ -77,6 +78,7 @@ class Level:
     wait: str
     waiting: int
     stuck: int = 0
+    stuck_lasts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Broker:
 
     version: str
     nodes: int | None = None
-    alarms: Sequence[str] = ()
+    troubles: Sequence[Trouble] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 from typing import Any  # the management API's JSON
 
+from penstock import thresholds
 from penstock.delay import LEVELS, level_queue
 from penstock.errors import AccessRefused
 from penstock.management import Management
 from penstock.overview import history
-from penstock.overview.model import Broker, Level, Overview, Processes, QueueState, Share
+from penstock.overview.model import Broker, Level, Overview, Processes, QueueState, Share, Trouble
 from penstock.topology.names import UNROUTED, dead_queue, work_queue
 from penstock.topology.spec import name_problem
 
@@ -20,6 +22,9 @@ Json = Mapping[str, Any]
 
 #: Work queues that are looked into; of more, those that hold most.
 MOST = 40
+
+#: What dead letters are counted over.
+_WITHIN = thresholds.DEAD_LETTERS_GROW.over or timedelta(minutes=10)
 
 #: The most entries RabbitMQ puts on a page, and how long a pattern of names may get in a question.
 _PAGE = 500
@@ -42,13 +47,16 @@ def overview(management: Management, processes: Processes, most: int | None = MO
     totals = _totals(management)
     families = sorted(_families(totals), key=lambda name: (-_held(totals, name), name))
     chosen = families if most is None else families[:most]
-    details = _details(management, chosen)
+    stuck = [level_queue(number) for number in range(LEVELS) if _stuck(totals.get(level_queue(number), {}))]
+    details = _details(
+        management, [*(queue for name in chosen for queue in (work_queue(name), dead_queue(name))), *stuck]
+    )
     now = time.time_ns() // 1_000_000
     queues = [_queue(name, details, totals, processes, now) for name in chosen]
     return Overview(
         broker=_broker(management),
         queues=queues,
-        levels=[level for number in range(LEVELS) if (level := _level(number, totals)) is not None],
+        levels=[level for number in range(LEVELS) if (level := _level(number, details, totals, now)) is not None],
         unrouted=_count(totals.get(UNROUTED), "messages"),
         quiet=len(families) - len(chosen),
         processes=processes,
@@ -74,10 +82,10 @@ def _held(totals: Mapping[str, Json], name: str) -> int:
     return _count(totals.get(work_queue(name)), "messages") + _count(totals.get(dead_queue(name)), "messages")
 
 
-def _details(management: Management, names: Sequence[str]) -> Mapping[str, Json]:
-    """Statistics of the work queues *names* and their dead letters, with samples of the last minutes."""
+def _details(management: Management, queues: Sequence[str]) -> Mapping[str, Json]:
+    """Statistics of *queues*, with samples of the last minutes."""
     found: dict[str, Json] = {}
-    for pattern in _patterns([queue for name in names for queue in (work_queue(name), dead_queue(name))]):
+    for pattern in _patterns(queues):
         answer = management.read(
             "queues/{vhost}",
             page=1,
@@ -114,7 +122,7 @@ def _queue(
     work, dead = work_queue(name), dead_queue(name)
     counts, entry, letters = totals[work], details.get(work, {}), details.get(dead, {})
     ready, dead_count = _count(counts, "messages_ready"), _count(totals.get(dead), "messages")
-    state = QueueState(
+    return QueueState(
         name,
         ready=ready,
         running=_count(counts, "messages_unacknowledged"),
@@ -124,24 +132,43 @@ def _queue(
         rate_in=history.rate(entry, "publish"),
         rate_out=history.rate(entry, "ack"),
         oldest=history.oldest(ready, entry, now),
-        died=Share(history.increase(letters, "publish", now), history.increase(entry, "ack", now)),
-        dead_new=history.growth(letters, dead_count),
+        died=_died(entry, letters, now),
+        dead_new=history.growth(letters, "messages", dead_count, _WITHIN, now),
         failed=processes.failed.get(work, {}),
-        grew=history.growth(entry, _count(counts, "messages")),
-    )
-    return replace(
-        state,
-        ready_lasts=history.lasted(entry, lambda _, ready, __: ready > 0),
-        stuck_lasts=history.lasted(entry, lambda messages, ready, unacked: messages - ready - unacked > 0),
-        idle_lasts=history.increase(entry, "ack", now) == 0 and state.running == 0,
+        **_lasting(entry, ready, now),
     )
 
 
-def _level(number: int, totals: Mapping[str, Json]) -> Level | None:
+def _died(entry: Json, letters: Json, now: int) -> Share:
+    span = thresholds.JOB_FAILURES.over or _WITHIN
+    return Share(history.increase(letters, "publish", span, now), history.increase(entry, "ack", span, now))
+
+
+def _lasting(entry: Json, ready: int, now: int) -> dict[str, Any]:
+    """What has been so for as long as the rules say."""
+    rules, growing = thresholds, thresholds.BACKLOG_GROWS.over or _WITHIN
+    waits = partial(history.lasted, entry, now_ms=now, holds=lambda _, waiting, __: waiting > 0)
+    unanswered = history.increase(entry, "ack", rules.SILENT.lasting, now) == 0
+    return {
+        "ready_lasts": waits(span=rules.NO_CONSUMERS.lasting),
+        "stuck_lasts": history.lasted(entry, rules.STUCK.lasting, now, _is_stuck),
+        "silence_lasts": waits(span=rules.SILENT.lasting) and unanswered,
+        "grew": history.growth(entry, "messages_ready", ready, growing, now),
+        "growth_lasts": history.grows(entry, "messages_ready", rules.BACKLOG_GROWS.value, growing, now),
+    }
+
+
+def _level(number: int, details: Mapping[str, Json], totals: Mapping[str, Json], now: int) -> Level | None:
     name = level_queue(number)
     if name not in totals:
         return None
-    return Level(name, name.rpartition("-")[2], _count(totals[name], "messages_ready"), _stuck(totals[name]))
+    wait, waiting = name.rpartition("-")[2], _count(totals[name], "messages_ready")
+    lasts = history.lasted(details.get(name, {}), thresholds.STUCK.lasting, now, _is_stuck)
+    return Level(name, wait, waiting, _stuck(totals[name]), lasts)
+
+
+def _is_stuck(messages: float, ready: float, unacked: float) -> bool:
+    return messages - ready - unacked > 0
 
 
 def _stuck(entry: Json) -> int:
@@ -164,10 +191,10 @@ def _broker(management: Management) -> Broker:
     return Broker(version, len(nodes), tuple(problem for node in nodes for problem in _problems(node)))
 
 
-def _problems(node: Json) -> Iterator[str]:
+def _problems(node: Json) -> Iterator[Trouble]:
     if not node.get("running"):
-        yield f"node {node['name']} is down"
+        yield Trouble(thresholds.BROKER_DOWN.alert, f"node {node['name']} is down")
     if node.get("mem_alarm"):
-        yield f"memory alarm on {node['name']}: publishers are blocked"
+        yield Trouble(thresholds.BROKER_ALARM.alert, f"memory alarm on {node['name']}: publishers are blocked")
     if node.get("disk_free_alarm"):
-        yield f"disk alarm on {node['name']}: publishers are blocked"
+        yield Trouble(thresholds.BROKER_ALARM.alert, f"disk alarm on {node['name']}: publishers are blocked")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 
+from penstock import thresholds
 from penstock.errors import ConfigError
 from penstock.overview.model import Processes, Share, Trouble
 
@@ -22,9 +23,18 @@ _MOST = 1_000
 _ATTEMPTS = "penstock_attempts_total"
 #: Gauges that mean trouble at a value, and how that is told.
 _SIGNS = (
-    ("penstock_store_up", 0.0, "store away", "its store is away"),
-    ("penstock_broker_blocked", 1.0, "blocked", "the broker takes none of its messages"),
-    ("penstock_broker_connected", 0.0, "not connected", "is not connected"),
+    ("penstock_store_up", 0.0, thresholds.STORE_AWAY, "its store is away"),
+    ("penstock_broker_blocked", 1.0, thresholds.BLOCKED, "the broker takes none of its messages"),
+    ("penstock_broker_connected", 0.0, thresholds.DISCONNECTED, "is not connected"),
+)
+#: Gauges that every relay of an outbox shows alike.
+_OUTBOX = (
+    (
+        "penstock_outbox_oldest_seconds",
+        thresholds.OUTBOX_BACKLOG,
+        "the oldest job in the outbox has waited for {:.0f} s",
+    ),
+    ("penstock_outbox_parked_jobs", thresholds.OUTBOX_PARKED, "{:.0f} jobs are parked in the outbox"),
 )
 _LEADS = "penstock_scheduler_leads"
 
@@ -56,7 +66,7 @@ def ask(found: Sequence[str]) -> Processes:
         asked=len(pages),
         silent={page.target: page.why for page in pages if page.why is not None},
         failed=_failed(pages),
-        troubles=[*(trouble for page in pages for trouble in _suffers(page)), *_leaders(pages)],
+        troubles=[*(trouble for page in pages for trouble in _suffers(page)), *_together(pages)],
     )
 
 
@@ -93,11 +103,19 @@ def _failed(pages: Iterable[_Page]) -> Mapping[str, Mapping[str, Share]]:
 def _suffers(page: _Page) -> Iterator[Trouble]:
     for gauge, bad, rule, words in _SIGNS:
         if any(name == gauge and value == bad for name, _, value in page.samples):
-            yield Trouble(rule, f"{page.target}: {words}")
+            yield Trouble(rule.alert, f"{page.target}: {words}")
 
 
-def _leaders(pages: Iterable[_Page]) -> Iterator[Trouble]:
-    leads = [value for page in pages for name, _, value in page.samples if name == _LEADS]
-    if leads and sum(leads) != 1:
-        words = "no scheduler leads" if not sum(leads) else f"{sum(leads):.0f} schedulers say that they lead"
-        yield Trouble("no leader", words, firing=not sum(leads))
+def _together(pages: Sequence[_Page]) -> Iterator[Trouble]:
+    """What only all processes together show."""
+    leads = _values(pages, _LEADS)
+    if leads and not sum(leads):
+        yield Trouble(thresholds.NO_LEADER.alert, "no scheduler leads")
+    for gauge, rule, words in _OUTBOX:
+        worst = max(_values(pages, gauge), default=0.0)
+        if rule.broken_by(worst):
+            yield Trouble(rule.alert, words.format(worst))
+
+
+def _values(pages: Iterable[_Page], gauge: str) -> list[float]:
+    return [value for page in pages for name, _, value in page.samples if name == gauge]
