@@ -93,6 +93,9 @@ class Bench:
         _add_up(experiment, experiment.count - filling.waiting(url), "rows marked")
         return figures
 
+    def schedules(self, entrant: Entrant, experiment: Experiment) -> Figures:
+        return self._play(entrant.as_scheduler(), experiment.name, experiment.count)
+
     def latency(self, entrant: Entrant, experiment: Experiment) -> Figures:
         count = str(experiment.count + WARM_UP)
         worker = entrant.command("latency_worker", int(count))
@@ -152,4 +155,5 @@ _SHAPES: dict[Shape, Callable[[Bench, Entrant, Experiment], Figures]] = {
     Shape.IDLE: Bench.idle,
     Shape.STORE: Bench.stored,
     Shape.RELAY: Bench.relay,
+    Shape.SCHEDULES: Bench.schedules,
 }

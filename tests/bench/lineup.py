@@ -27,8 +27,9 @@ class Entrant:
     idle: tuple[str, ...] = ()
     rival: bool = False
     settings: tuple[tuple[str, str], ...] = ()
-    #: The program of the roles that have a store, when it is another.
+    #: The program of the roles that have a store, when it is another; that of the roles of a scheduler.
     stored: str = ""
+    scheduling: str = ""
 
     @property
     def python(self) -> str:
@@ -42,6 +43,10 @@ class Entrant:
     def with_store(self, url: str) -> Entrant:
         """The same one in a role that has a store."""
         return replace(self, module=self.stored or self.module, settings=(*self.settings, (STORE_VARIABLE, url)))
+
+    def as_scheduler(self) -> Entrant:
+        """The same one in a role of a scheduler."""
+        return replace(self, module=self.scheduling)
 
     def environment(self, url: str) -> dict[str, str]:
         """The environment to run in; the broker's URL is in it."""
@@ -60,6 +65,7 @@ ENTRANTS = {
             idle=(str(Path(sys.executable).with_name("penstock")), "worker", _E + "penstock_:build"),
             settings=(("PENSTOCK_TOPOLOGY", str(Path(__file__).with_name("topology.yaml"))),),
             stored=_E + "penstock_stores",
+            scheduling=_E + "penstock_schedules",
         ),
         Entrant("hand", _E + "hand", "bench.hand"),
         Entrant("pika", _E + "pika_bare", "bench.pika", idle=("-m", _E + "pika_bare", "latency_worker", "1000000000")),

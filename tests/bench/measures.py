@@ -21,6 +21,7 @@ class Shape(Enum):
     IDLE = "idle"
     STORE = "store"
     RELAY = "relay"
+    SCHEDULES = "schedules"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Experiment:
     @property
     def profiled(self) -> bool:
         """Whether one process does all that is measured, so that it can be profiled."""
-        return self.shape not in (Shape.LATENCY, Shape.IDLE)
+        return self.shape not in (Shape.LATENCY, Shape.IDLE, Shape.SCHEDULES)
 
     def rounds_of(self, who: str) -> int:
         """How many rounds *who* runs; the figure is the median of them."""
@@ -101,6 +102,11 @@ def _about_stores() -> Iterator[Experiment]:
         if cell in beside:
             yield _of_cell(beside[cell])
     yield from (_of_relay(store) for store in ("postgres", "sqlite"))
+
+
+def _of_schedules(name: str, count: int, rounds: int, *measures: Measure) -> Experiment:
+    """A scheduler by *count* schedules, or watched for so many ticks."""
+    return Experiment(name, Shape.SCHEDULES, count, ("penstock",), measures, rounds=rounds, group="schedules")
 
 
 EXPERIMENTS = (
@@ -197,6 +203,26 @@ EXPERIMENTS = (
         rounds=1,
     ),
     *_about_stores(),
+    _of_schedules(
+        "schedules_burst",
+        10_000,
+        3,
+        Measure("schedules_burst_s", "10,000 schedules due at once, all published after", "s", "seconds"),
+    ),
+    _of_schedules(
+        "schedules_many",
+        100_000,
+        1,
+        Measure("schedules_start_s", "100,000 schedules, from start to lead", "s", "start_s"),
+        Measure("schedules_start_cpu_s", "processor time of that", "s", "start_cpu_s"),
+        Measure("schedules_idle_percent", "100,000 schedules that wait, of a core", "%", "idle_percent"),
+    ),
+    _of_schedules(
+        "schedules_late",
+        100,
+        1,
+        Measure("schedules_late_p99_ms", "ticks of every second, late, 99 %", "ms", "p99_ms"),
+    ),
 )
 
 #: Worked out from others, in per cent.

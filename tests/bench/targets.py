@@ -78,6 +78,10 @@ TARGETS = (
     *(Target(cell.overhead, 15, at_most=True) for cell in COMPARED),
     *(Target(full.name, 0.9, (flat.name, US)) for flat, full in zip(FLAT, FULL, strict=True)),
     Target("relay_postgres", 3000),
+    Target("schedules_burst_s", 2, at_most=True),
+    Target("schedules_start_s", 5, at_most=True),
+    Target("schedules_idle_percent", 1, at_most=True),
+    Target("schedules_late_p99_ms", 100, at_most=True),
 )
 
 
