@@ -131,7 +131,6 @@ def _leader(state: State | None) -> str:
         return "no state of schedulers on the broker: none has run yet"
     now = now_ms()
     age = max(0, (now - state.written) // 1000)
-    ahead = (
-        "" if state.through <= now // 1000 + _APART else f"; nothing ticks until {utc_text(state.through)}: {_AHEAD}"
-    )
+    right = state.through <= now // 1000 + _APART
+    ahead = "" if right else f"; nothing ticks until {utc_text(state.through)}: {_AHEAD}"
     return f"led by {printable(state.leader)}, term {state.term}; its last word is {age} s old{ahead}"
