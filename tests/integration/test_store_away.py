@@ -119,6 +119,22 @@ async def test_a_commit_whose_answer_was_lost_in_the_crash_is_known_afterwards(
     assert await ledger(store) == Counter(["committed"])
 
 
+async def test_a_store_that_fails_for_a_reason_of_its_own_is_away(url: str, postgres_url: str) -> None:
+    store = await with_a_ledger(postgres_url)
+    async with working(url, handlers_of(add), store=store_for(store), terms=TERMS) as watched:
+        with psycopg.connect(store, autocommit=True) as outside:
+            outside.execute("""CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql
+                AS $$ BEGIN RAISE 'could not read block 7' USING ERRCODE = 'XX001'; END $$""")
+            outside.execute("CREATE TRIGGER fail BEFORE INSERT ON penstock_records EXECUTE FUNCTION fail()")
+            await publish(url, "kept")
+            await watched.until(StoreLost, 2)
+            outside.execute("DROP TRIGGER fail ON penstock_records")
+        await all_done(watched, ["kept"])
+        assert burnt(watched) == {1}
+        assert await depth(url, "jobs.email.dead") == 0
+    assert await ledger(store) == Counter(["kept"])
+
+
 def configure(server: PrivatePostgres, change: str) -> None:
     """Make *change* to the settings of *server*, which keeps it when it starts again."""
     server.execute(f"ALTER SYSTEM {change}")

@@ -22,9 +22,9 @@ _AWAY = frozenset(
         "25006",  # read_only_sql_transaction: a standby, or a primary that became one
     }
 )
-#: Of a statement of ours that may simply be asked again: too slow, too long behind a lock, or caught in a deadlock.
-_AGAIN = frozenset({"57014", "55P03", "40P01", "40001"})
 _NO_TABLE, _NOT_ALLOWED = "42P01", "42501"
+#: data_exception: about the values of one statement.
+_DATA = "22"
 
 #: libpq hands over no code for a refused connection (https://www.postgresql.org/docs/current/libpq-status.html).
 _REFUSALS = re.compile(
@@ -76,12 +76,13 @@ def _meaning(error: Error, where: str, ours: bool) -> PenstockError | None:
         # psycopg's own: the connection ended, or did not answer in time.
         lost = isinstance(error, OperationalError) and not isinstance(error, errors.PipelineAborted)
         return StoreUnavailable(f"{where}: {_words(error)}") if lost else None
-    if state.startswith(_AWAY_CLASSES) or state in _AWAY or (ours and state in _AGAIN):
-        return StoreUnavailable(f"{where}: {_words(error)}")
     if state == _NO_TABLE and "penstock_" in str(error):
         return ConfigError(f"{where} has no penstock tables: run penstock store migrate")
     if state == _NOT_ALLOWED and ours:
         return ConfigError(f"{where}: {_words(error)}: let its user read and write penstock's tables")
+    # What else stops a statement of ours, be it a deadlock or a broken index, would stop it for other jobs as well.
+    if state.startswith(_AWAY_CLASSES) or state in _AWAY or (ours and not state.startswith(_DATA)):
+        return StoreUnavailable(f"{where}: {_words(error)}")
     return None
 
 
