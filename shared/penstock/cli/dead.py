@@ -138,9 +138,14 @@ def _entry(letter: DeadLetter) -> dict[str, Any]:
 def _audit_row(entry: dict[str, Any]) -> tuple[str, ...]:
     did = f"{entry.get('action', '?')} {entry.get('stage', '')}".strip()
     where = entry.get("filter")
-    filter_ = " ".join(f"{name}={value}" for name, value in where.items()) if isinstance(where, dict) else ""
+    filter_ = " ".join(map(_asked, where.items())) if isinstance(where, dict) else ""
     told = (entry.get("when", "-"), entry.get("who", "-"), did, entry.get("queue", "-"), entry.get("count", "-"))
     return tuple(printable(str(cell))[:200] for cell in (*told, filter_ or "-", _why(entry)))
+
+
+def _asked(condition: tuple[str, Any]) -> str:
+    name, value = condition
+    return f"{name}={','.join(map(str, value)) if isinstance(value, list) else value}"
 
 
 def _why(entry: dict[str, Any]) -> str:
