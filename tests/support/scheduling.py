@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any  # events of any type
@@ -103,6 +104,15 @@ def no_gap(ids: Collection[str], every: int = 1) -> bool:
     """Whether the *ids* of ticks of one schedule, of *every* so many seconds, leave out none from first to last."""
     instants = {datetime.fromisoformat(each.split(":", 2)[2]) for each in ids}
     return len(instants) == (max(instants) - min(instants)) // timedelta(seconds=every) + 1
+
+
+def doubled(effects: Mapping[str, int]) -> list[tuple[str, datetime]]:
+    """The (schedule, instant) that had more than one of *effects*, which are counted by job id."""
+    times: Counter[tuple[str, datetime]] = Counter()
+    for each, count in effects.items():
+        _, name, instant = each.split(":", 2)
+        times[name, datetime.fromisoformat(instant)] += count
+    return [what for what, count in times.items() if count > 1]
 
 
 async def ask(url: str, *commands: Command) -> None:
