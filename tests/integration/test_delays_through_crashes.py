@@ -25,7 +25,8 @@ from tests.support.timed_apps import NOTE, notes, with_notes
 from tests.support.waiting import eventually
 from tests.support.working import LEVELS, depth, empty
 
-#: Seconds that a delayed job may take longer than one without a delay.
+#: Seconds that a delayed job may take longer than one without a delay, for each of the levels it passes: they are
+#: queues of their own, and a machine under load is slow at each.
 LATE = 1.0
 
 #: Seconds a broker that was killed may hold what was between two queues (see ``fragile_node``), and a store the job
@@ -149,7 +150,7 @@ async def judge(run: Run) -> None:
     early = {job: ran[job] - begun - seconds for job, (begun, _, seconds) in run.delayed.items()}
     assert {job: by for job, by in early.items() if by < 0} == {}
     late = {job: ran[job] - pace.latest(published, seconds) for job, (_, published, seconds) in run.delayed.items()}
-    assert {job: by for job, by in late.items() if by > LATE} == {}
+    assert {job: by for job, by in late.items() if by > LATE * run.delayed[job][2].bit_count()} == {}
     tell(run, pace, {job: ran[job] - published - seconds for job, (_, published, seconds) in run.delayed.items()})
     for queue in ("jobs.email.dead", "jobs.unrouted", *LEVELS):
         assert await depth(run.url, queue) == 0, queue
