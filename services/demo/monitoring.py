@@ -75,7 +75,6 @@ async def start(crew: Crew, folder: Path, watched: Watched) -> Monitoring:
     if programs is None:
         raise MonitoringFailed("prometheus and prometheus-alertmanager are not installed")
     places = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    folder.mkdir(exist_ok=True)
     _write_prometheus(folder, watched, alertmanager=places[1])
     _write_alertmanager(folder, watched)
     storages = ("--storage.tsdb.path", "--storage.path")
@@ -89,13 +88,13 @@ async def start(crew: Crew, folder: Path, watched: Watched) -> Monitoring:
 
 
 def _write_prometheus(folder: Path, watched: Watched, alertmanager: str) -> None:
+    (folder / "rules").mkdir(parents=True, exist_ok=True)
     config = _read("prometheus/prometheus.yml")
     targets = {"penstock": list(watched.processes), "rabbitmq": [watched.broker], "rabbitmq-queues": [watched.broker]}
     for scraped in config["scrape_configs"]:
         scraped["static_configs"] = [{"targets": targets[scraped["job_name"]]}]
     config["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [alertmanager]}]}]
     _write(folder / "prometheus.yml", config, watched.pace)
-    (folder / "rules").mkdir(exist_ok=True)
     for rules in (INFRA / "prometheus" / "rules").glob("*.yml"):
         (folder / "rules" / rules.name).write_text(sooner(rules.read_text(), watched.pace))
 
