@@ -82,6 +82,7 @@ class DeadLetters:
         async with self._pass(queue) as letters:
             while left != 0 and (found := await letters.next(where, self._clock.now_ms())) is not None:
                 left = left if left is None else left - 1
+                letters.forget(found[0])
                 yield found[1]
 
     async def letters(self, queue: str, where: Filter = _EVERYTHING, *, limit: int | None = None) -> list[DeadLetter]:

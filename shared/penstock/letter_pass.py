@@ -66,8 +66,13 @@ class LetterPass:
             letter = DeadLetter.of(delivery)
             if where.takes(letter, now_ms):
                 return delivery, letter
-            delivery.message = _FORGOTTEN  # held until the end, but not in memory
+            self.forget(delivery)
         return None
+
+    @staticmethod
+    def forget(delivery: Delivery) -> None:
+        """The letter stays: it is held until the end, but not in memory."""
+        delivery.message = _FORGOTTEN
 
     def settle(self, delivery: Delivery) -> None:
         """The letter is done with: ack it."""
@@ -93,7 +98,7 @@ class LetterPass:
         while self._stale and self._left > 0:
             self._left -= len(self._arrived)
             for delivery in self._arrived:
-                delivery.message = _FORGOTTEN
+                self.forget(delivery)
             self._arrived.clear()
             if self._left <= 0 or not await self._more():
                 return

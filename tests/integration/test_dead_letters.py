@@ -162,7 +162,7 @@ async def test_a_replay_killed_in_the_middle_loses_nothing(url: str) -> None:
         before = await depth(url, WORK)
         replay = await asyncio.create_subprocess_exec(*command, env={"RABBITMQ_URL": url}, stdout=subprocess.DEVNULL)
         try:
-            await eventually(lambda: _at_least(url, before + 40), within=20)  # noqa: B023 - awaited in its own turn
+            await eventually(lambda: _at_least(url, before + 40), within=30)  # noqa: B023 - awaited in its own turn
         finally:
             replay.kill()
             await replay.wait()

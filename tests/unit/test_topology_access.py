@@ -117,6 +117,14 @@ def test_a_user_may_consume_its_own_queues_only(user: str, reads: set[str]) -> N
     assert {name for name in (*names, "jobs.delay.00-1s", "jobsxemail") if re.search(MAY[user].read, name)} == reads
 
 
+def test_an_operator_may_ask_for_work_queues_and_neither_consume_nor_bind_them() -> None:
+    hand = MAY["hand"]
+    assert re.search(hand.write, "jobs.email")
+    assert not re.search(hand.read, "jobs.email")
+    assert not re.search(hand.read, "jobs")
+    assert not re.search(hand.configure, "jobs.email")
+
+
 def test_only_the_deploy_tool_may_declare_and_only_our_names() -> None:
     for name, user in MAY.items():
         assert bool(re.search(user.configure, "jobs.email")) is (name == "deploy")

@@ -63,7 +63,7 @@ def access(spec: Spec, user: UserSpec) -> Access:
     return Access(
         user.name,
         tags,
-        write=_one_of(map(re.escape, topics)),
+        write=_one_of(map(re.escape, (*topics, *_asks_for(spec, user)))),
         read=_one_of(map(re.escape, _reads(spec, user))),
         topics={exchange: _one_of(keys) for exchange, keys in topics.items()},
     )
@@ -113,6 +113,15 @@ def _reads(spec: Spec, user: UserSpec) -> Sequence[str]:
     if user.role is Role.SCHEDULER:
         queues.append(SCHEDULER)
     return queues
+
+
+def _asks_for(spec: Spec, user: UserSpec) -> Sequence[str]:
+    """The queues that *user* may ask for without touching what is in them: a replay asks whether its target exists.
+
+    RabbitMQ 4.3 answers a passive declaration to those who have some permission on the queue, whichever it is. To write
+    to a queue means to bind it, which also takes reading its exchange: so this lets nobody do anything.
+    """
+    return [work_queue(queue.name) for queue in spec.queues] if user.role is Role.OPERATOR else []
 
 
 def _word(word: str) -> str:
