@@ -14,7 +14,8 @@ help: ## Say what there is
 demo: venv system ## Run 2,000 real jobs with honest trouble, and account for each
 	@$(PYTHON_OF_VENV) -m services.demo
 
-up: venv system ## Keep the demo's system running until Ctrl-C, with the management UI
+up: venv system ## Keep the demo's system running until Ctrl-C, with the management UI and alerts
+	@$(SCRIPTS)/install-system prometheus prometheus-alertmanager || echo "going on without alerts"
 	@$(PYTHON_OF_VENV) -m services.demo --up
 
 test: venv ## Test everything on a private RabbitMQ, PostgreSQL and Redis of this machine

@@ -11,15 +11,16 @@ from collections.abc import Sequence
 
 from penstock import PenstockError
 from penstock.connect import STORE_VARIABLE
-from services.demo import order_book
+from services.demo import monitoring, order_book
 from services.demo.accounting import Account, piles
 from services.demo.effects import Book
 from services.demo.eye import opened
+from services.demo.monitoring import Monitoring, Watched
 from services.demo.places import BrokerPlace, RunPlace, broker
 from services.demo.run import Plan, Run
 from services.demo.screen import Screen, screen
 from services.demo.sink import REFUSED_DOMAIN
-from services.demo.system import running
+from services.demo.system import System, running
 
 LOST = STOPPED = UNEXPECTED = 1
 
@@ -37,6 +38,7 @@ The system is up; Ctrl-C ends it. In another terminal:
   .venv/bin/penstock schedule list --file {schedules}
 
 Management UI  {management}   user {user}, password {password}
+Alerts         {alerts}
 Mails          {mails}
 Reports        {reports}
 Credits        {store}
@@ -51,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with screen() as shown, broker(shown.say) as place:
             found = asyncio.run(
-                _keep_up(place, shown) if told.up else _play(place, Plan(told.jobs, told.outage, told.patience), shown)
+                _keep_up(place, shown, told.pace)
+                if told.up
+                else _play(place, Plan(told.jobs, told.outage, told.patience), shown)
             )
     except PenstockError as error:
         return _failed(str(error), error.exit_code)
@@ -103,21 +107,32 @@ def _tell(found: Account, files: RunPlace, shown: Screen) -> None:
             shown.say(f"{len(ids)} {name}, for example {', '.join(ids[:3])}; see the logs in {files.folder}")
 
 
-async def _keep_up(place: BrokerPlace, shown: Screen) -> Account:
-    """Keep the system running until Ctrl-C. Raises ``MemberDied`` when a part of it does not."""
+async def _keep_up(place: BrokerPlace, shown: Screen, pace: float) -> Account:
+    """Keep the system running until Ctrl-C, with alerts. Raises ``MemberDied`` when a part of it does not."""
     files = RunPlace.fresh()
     order_book.write(files.orders, 50, files.run)
     async with running(place, files) as system, opened(place.url) as eye:
+        system.show_metrics()
         await system.start(eye, 0.0)
-        shown.say(_try(place, files))
+        shown.say(_try(place, files, await _watch(place, files, system, pace)))
         while True:
             system.crew.check()
             await asyncio.sleep(1)
 
 
-def _try(place: BrokerPlace, files: RunPlace) -> str:
+async def _watch(place: BrokerPlace, files: RunPlace, system: System, pace: float) -> Monitoring | None:
+    """Prometheus and Alertmanager on the system, whose mails come to its mail server; None where they are missing."""
+    if monitoring.installed() is None:
+        return None
+    processes = [f"127.0.0.1:{port}" for port in system.metrics_ports.values()]
+    watched = Watched(processes, place.metrics, f"127.0.0.1:{system.smtp_port}", pace=pace)
+    return await monitoring.start(system.crew, files.folder / "monitoring", watched)
+
+
+def _try(place: BrokerPlace, files: RunPlace, watching: Monitoring | None) -> str:
     variables = {
         **place.environment,
+        "DEMO_MAILS": str(files.book),
         "ORDERS_SPOOL_DIR": str(files.sources),
         STORE_VARIABLE: files.store_url,
     }
@@ -128,6 +143,9 @@ def _try(place: BrokerPlace, files: RunPlace) -> str:
         welcome=_welcome("ada@example.org"),
         refused=_welcome(f"nobody@{REFUSED_DOMAIN}"),
         management=place.management,
+        alerts="none: prometheus and prometheus-alertmanager are not installed"
+        if watching is None
+        else f"{watching.prometheus}/alerts, and among the mails; try the game day in docs/runbook.md",
         user=place.url.user,
         password=place.password,
         mails=files.book,
@@ -154,10 +172,17 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit codes: 0 every job accounted for · 1 some are not, or stopped · 3 broker unreachable · 4 refused",
     )
     parser.add_argument("--up", action="store_true", help="keep the system running until Ctrl-C instead")
+    parser.add_argument("--pace", type=_pace, default=1.0, help="with --up: alerts come so many times sooner")
     parser.add_argument("--jobs", type=_jobs, default=2000, help="jobs from the orders service (default: 2000)")
     parser.add_argument("--outage", type=float, default=8.0, help="seconds of 451 from the mail server (default: 8)")
     parser.add_argument("--patience", type=float, default=65.0, help="seconds until a run gives up (default: 65)")
     return parser
+
+
+def _pace(text: str) -> float:
+    if not text.isdecimal() or not 1 <= int(text) <= 60:
+        raise argparse.ArgumentTypeError("a whole number from 1 to 60")
+    return float(text)
 
 
 def _jobs(text: str) -> int:

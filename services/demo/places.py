@@ -31,6 +31,8 @@ class BrokerPlace:
     password: str
     #: What other processes need in their environment to find the broker.
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: Where its Prometheus plugin answers, by ``host:port``.
+    metrics: str = ""
 
 
 @contextmanager
@@ -52,7 +54,8 @@ def broker(say: Callable[[str], None], home: Path = HOME) -> Iterator[BrokerPlac
         words = f"private RabbitMQ {info.version} in {info.folder}"
         environment = {"RABBITMQ_URL_FILE": str(info.url_file), "RABBITMQ_MANAGEMENT_URL": info.management_url}
         password = f"in {info.folder / 'password'}"
-        yield BrokerPlace(BrokerUrl.parse(info.amqp_url), words, info.management_url, password, environment)
+        metrics = f"{info.host}:{info.ports.prometheus}"
+        yield BrokerPlace(BrokerUrl.parse(info.amqp_url), words, info.management_url, password, environment, metrics)
     finally:
         if not ran_before:
             node.stop()
@@ -60,7 +63,9 @@ def broker(say: Callable[[str], None], home: Path = HOME) -> Iterator[BrokerPlac
 
 def _named(url: BrokerUrl) -> BrokerPlace:
     management = os.environ.get("RABBITMQ_MANAGEMENT_URL") or f"http://{url.host}:15672"
-    return BrokerPlace(url, f"the broker at {url.masked}", management, "the one in your broker URL")
+    return BrokerPlace(
+        url, f"the broker at {url.masked}", management, "the one in your broker URL", metrics=f"{url.host}:15692"
+    )
 
 
 @dataclass(frozen=True, slots=True)

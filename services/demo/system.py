@@ -14,6 +14,7 @@ from pathlib import Path
 from penstock import PenstockError
 from penstock.applying import apply
 from penstock.delay import level_queue
+from penstock.testing.broker_files import free_ports
 from penstock.topology.names import SCHEDULER, UNROUTED, dead_queue, work_queue
 from penstock.topology.reading import DEFAULT_FILE, read_spec
 from services.demo.crew import ROOT, Crew, Member
@@ -58,6 +59,13 @@ class System:
         self.heartbeat: Heartbeat | None = None
         #: Where the mail server listens.
         self.smtp_port = 0
+        #: Where each process shows its metrics, by its name; empty unless asked for by ``show_metrics``.
+        self.metrics_ports: dict[str, int] = {}
+        self._shows_metrics = False
+
+    def show_metrics(self) -> None:
+        """Let the processes that are started from now on show metrics, each on a port that it keeps."""
+        self._shows_metrics = True
 
     async def start(self, eye: Eye, outage: float) -> None:
         """Start everything and return when every worker consumes and a scheduler leads; the mail server will answer 451
@@ -150,7 +158,14 @@ class System:
 
     async def _penstock(self, name: str, *arguments: str, more: Mapping[str, str] | None = None) -> Member:
         penstock = str(Path(sys.executable).with_name("penstock"))
-        return await self.crew.start(name, penstock, *arguments, environment=more)
+        return await self.crew.start(name, penstock, *arguments, environment={**(more or {}), **self._metrics(name)})
+
+    def _metrics(self, name: str) -> dict[str, str]:
+        if not self._shows_metrics:
+            return {}
+        if name not in self.metrics_ports:
+            [self.metrics_ports[name]] = free_ports(1)
+        return {"PENSTOCK_METRICS_PORT": str(self.metrics_ports[name])}
 
     async def _led(self, eye: Eye) -> bool:
         return self.heartbeat is None or await self._leader(eye) is not None
