@@ -267,7 +267,7 @@ async def test_a_consumer_timeout_of_the_queue_that_is_too_short(
         assert wrong(await examined("build")) == {}
         return
     path = "/api/policies/VHOST/jobs.email"
-    definition = {"pattern": "^jobs.email$", "definition": {"consumer-timeout": 600_000}, "apply-to": "quorum_queues"}
+    definition = {"pattern": r"^jobs\.email$", "definition": {"consumer-timeout": 600_000}, "apply-to": "quorum_queues"}
     place.api("PUT", path, {**definition, "priority": 10})
     file = tmp_path / "topology.yaml"
     file.write_text(place.file.read_text().replace("[email.*]", "{binds: [email.*], consumer_timeout: 10m}"))

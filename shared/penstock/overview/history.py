@@ -12,7 +12,9 @@ Json = Mapping[str, Any]
 
 #: How far back counts of messages are looked at, and publishes and acks, to reckon an age; and the steps (seconds). The
 #: broker's counters are told as they were at the last whole step.
-LENGTHS, LENGTHS_STEP = 1_800, 60
+LENGTHS, LENGTHS_STEP = 600, 60
+#: How far back for queues that hold much, to see whether they grow: it costs the broker more than all the rest.
+LONG = 1_800
 RATES, RATES_STEP = 600, 10
 
 #: Instant (ms) and value.

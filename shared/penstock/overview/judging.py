@@ -54,7 +54,8 @@ def _backlog(queue: QueueState) -> Iterator[Trouble]:
     age = queue.oldest
     if age is not None and thresholds.WAIT.broken_by(age.seconds):
         # The rule is about jobs that begin: when the first has waited for longer than the window, those did too.
-        yield Trouble(thresholds.WAIT.alert, f"the oldest has waited for {age.seconds / 60:.0f} min", age.beyond)
+        more = "more than " if age.beyond else ""
+        yield Trouble(thresholds.WAIT.alert, f"the oldest has waited for {more}{age.seconds / 60:.0f} min", age.beyond)
     if thresholds.BACKLOG_GROWS.broken_by(queue.grew):
         words = f"{queue.grew} more wait than {_minutes(thresholds.BACKLOG_GROWS)} ago"
         yield Trouble(thresholds.BACKLOG_GROWS.alert, words, queue.growth_lasts)

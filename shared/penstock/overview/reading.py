@@ -47,10 +47,9 @@ def overview(management: Management, processes: Processes, most: int | None = MO
     totals = _totals(management)
     families = sorted(_families(totals), key=lambda name: (-_held(totals, name), name))
     chosen = families if most is None else families[:most]
-    stuck = [level_queue(number) for number in range(LEVELS) if _stuck(totals.get(level_queue(number), {}))]
-    details = _details(
-        management, [*(queue for name in chosen for queue in (work_queue(name), dead_queue(name))), *stuck]
-    )
+    details = _details(management, [*_looked_into(chosen, totals)], history.LENGTHS)
+    large = [work_queue(name) for name in chosen if _is_large(totals[work_queue(name)])]
+    details |= _details(management, large, history.LONG)
     now = time.time_ns() // 1_000_000
     queues = [_queue(name, details, totals, processes, now) for name in chosen]
     return Overview(
@@ -82,8 +81,19 @@ def _held(totals: Mapping[str, Json], name: str) -> int:
     return _count(totals.get(work_queue(name)), "messages") + _count(totals.get(dead_queue(name)), "messages")
 
 
-def _details(management: Management, queues: Sequence[str]) -> Mapping[str, Json]:
-    """Statistics of *queues*, with samples of the last minutes."""
+def _looked_into(names: Sequence[str], totals: Mapping[str, Json]) -> Iterator[str]:
+    """The work queues *names*, their dead letters, and the levels out of which something does not come."""
+    for name in names:
+        yield from (work_queue(name), dead_queue(name))
+    yield from (name for number in range(LEVELS) if _stuck(totals.get(name := level_queue(number), {})))
+
+
+def _is_large(entry: Json) -> bool:
+    return thresholds.BACKLOG_GROWS.broken_by(_count(entry, "messages_ready"))
+
+
+def _details(management: Management, queues: Sequence[str], lengths: int) -> dict[str, Json]:
+    """Statistics of *queues*, with samples of the last minutes; of their lengths for *lengths* seconds."""
     found: dict[str, Json] = {}
     for pattern in _patterns(queues):
         answer = management.read(
@@ -93,7 +103,7 @@ def _details(management: Management, queues: Sequence[str]) -> Mapping[str, Json
             use_regex="true",
             name=pattern,
             columns=_COLUMNS,
-            lengths_age=history.LENGTHS,
+            lengths_age=lengths,
             lengths_incr=history.LENGTHS_STEP,
             msg_rates_age=history.RATES,
             msg_rates_incr=history.RATES_STEP,

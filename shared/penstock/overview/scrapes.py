@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import httpx2
-from prometheus_client.parser import text_string_to_metric_families
 
 from penstock import thresholds
 from penstock.errors import ConfigError
@@ -78,6 +77,8 @@ def _is_target(text: str) -> bool:
 
 
 def _page(client: httpx2.Client, target: str) -> _Page:
+    from prometheus_client.parser import text_string_to_metric_families  # only for those who name targets
+
     try:
         answer = client.get(f"http://{target}/metrics")
         answer.raise_for_status()
