@@ -66,7 +66,9 @@ def groups_command(choice: Choice, as_json: AsJson = False) -> None:
         typer.echo(_dumps([plain_group(group) for group in found]))
         return
     show_groups([group_row(group) for group in found])
-    typer.echo(f"{sum(group.count for group in found)} dead letters in {len(found)} groups")
+    typer.echo(
+        f"{sum(group.count for group in found)} dead letters in {len(found)} group{'' if len(found) == 1 else 's'}"
+    )
 
 
 @app.command("list")

@@ -59,13 +59,15 @@ class _Plan:
 
 @dataclass(slots=True)
 class _Report:
-    """What became of the letters of all queues, counted by queue and kind as well; *tick* is called for each."""
+    """What became of the letters of all queues, counted by queue and kind as well; *tick* is called for each, *expect*
+    with how many there are."""
 
     moved: str
     result: MoveResult = field(default_factory=MoveResult)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     tick: Callable[[], None] = lambda: None
+    expect: Callable[[int], None] = lambda _: None
 
     def count(self, letter: DeadLetter) -> None:
         """*letter* is done."""
@@ -144,13 +146,14 @@ def replay_command(
 
     async def replay(dead: DeadLetters, settings: Settings) -> None:
         async with _store(settings, store_url, canary) as store:
+            await _expect(dead, choice, settings, report)
             plan = _Plan(rate, force, canary, _WAIT if wait is None else wait, because, store)
             for name in choice.queues(settings):
                 await _replay(dead, name, choice, plan, settings, report)
                 if report.result.stopped is not None or report.canaries_died:
                     break
 
-    with _progress(report, choice, as_json):
+    with _progress(report, as_json):
         on_broker(replay)
     _tell(report, as_json)
 
@@ -174,13 +177,14 @@ def discard_command(
     report = _Report("discarded")
 
     async def discard(dead: DeadLetters, settings: Settings) -> None:
+        await _expect(dead, choice, settings, report)
         for name in choice.queues(settings):
             found = await dead.discard(name, choice.where, because=because, limit=choice.limit, each=report.count)
             report.result.add(found)
             if found.stopped is not None:
                 break
 
-    with _progress(report, choice, as_json):
+    with _progress(report, as_json):
         on_broker(discard)
     _tell(report, as_json)
 
@@ -223,6 +227,14 @@ async def _replay(
     report.result.add(await part(left, report.count, last_attempt=False))
 
 
+async def _expect(dead: DeadLetters, choice: Choice, settings: Settings, report: _Report) -> None:
+    """Let the bar know its end, where it can be known: without a filter, or from the limit."""
+    depths = [await dead.depth(name) for name in choice.queues(settings)]
+    most = [depth if choice.limit is None else min(depth, choice.limit) for depth in depths]
+    if choice.where.everything or choice.limit is not None:
+        report.expect(sum(most))
+
+
 @asynccontextmanager
 async def _store(settings: Settings, url: str | None, canary: int | None) -> AsyncIterator[Store | None]:
     """The store that knows what became of canaries; None where no one names one."""
@@ -239,14 +251,15 @@ async def _store(settings: Settings, url: str | None, canary: int | None) -> Asy
 
 
 @contextmanager
-def _progress(report: _Report, choice: Choice, as_json: bool) -> Iterator[None]:
+def _progress(report: _Report, as_json: bool) -> Iterator[None]:
     """A bar on a terminal; a word about what was done, should somebody interrupt."""
     console = Console(stderr=True)
     columns = (TextColumn(report.moved), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
         with Progress(*columns, console=console, disable=as_json or not console.is_terminal, transient=True) as bar:
-            task = bar.add_task(report.moved, total=choice.limit if choice.queue is not None else None)
+            task = bar.add_task(report.moved, total=None)
             report.tick = lambda: bar.advance(task)
+            report.expect = lambda total: bar.update(task, total=total)
             yield
     except KeyboardInterrupt:
         typer.echo(f"{sum(report.counts.values())} {report.moved}; the same command goes on with the others", err=True)
