@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from penstock.topology.names import SCHEDULER
 from tests.bench import filling, queues
 from tests.bench.entrants.common import PREFETCH, WARM_UP, arguments, compact
 from tests.bench.lineup import Entrant
@@ -94,6 +95,7 @@ class Bench:
         return figures
 
     def schedules(self, entrant: Entrant, experiment: Experiment) -> Figures:
+        queues.delete(self.url, SCHEDULER)  # or what was due since the last run would be made up for
         return self._play(entrant.as_scheduler(), experiment.name, experiment.count)
 
     def latency(self, entrant: Entrant, experiment: Experiment) -> Figures:
