@@ -18,6 +18,7 @@ from penstock.settings import Settings
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
+    from prometheus_client.registry import Collector
 
 #: Seconds for which a page of metrics is handed out again: a thousand scrapes per second cost as much as one.
 FRESH = 1.0
@@ -28,10 +29,13 @@ _log = logging.getLogger("penstock.health")
 
 
 @contextlib.asynccontextmanager
-async def served(settings: Settings, events: Events, readiness: Readiness, role: str) -> AsyncIterator[None]:
+async def served(
+    settings: Settings, events: Events, readiness: Readiness, role: str, *more: Collector
+) -> AsyncIterator[None]:
     """Serve the port that *settings* name during the block; nothing at all, not even a subscriber, when they name none.
 
-    *role*: as for ``metrics.Metrics``. Raises ``ConfigError`` when the port cannot be had.
+    *role*: as for ``metrics.Metrics``; *more*: whose metrics are shown beside those. Raises ``ConfigError`` when the port
+    cannot be had.
     """
     if settings.metrics_port is None:
         yield
@@ -43,6 +47,8 @@ async def served(settings: Settings, events: Events, readiness: Readiness, role:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     metrics.subscribe(events, registry, role=role)
+    for collector in more:
+        registry.register(collector)
     events.subscribe(readiness)
     pages = Pages(registry)
     routes = {"/metrics": pages.page, "/healthz": _alive, "/readyz": _ready(readiness)}

@@ -60,11 +60,12 @@ class AsyncPublisher:
         events: Events | None = None,
     ) -> None:
         broker = broker_for(url) if url is None or isinstance(url, str | BrokerUrl) else url
-        name = f"{app_id or 'publisher'}@{socket.gethostname()}:{os.getpid()} publish"
+        #: The connection's name, by which events speak of it.
+        self.name = f"{app_id or 'publisher'}@{socket.gethostname()}:{os.getpid()} publish"
         self.events = events or Events()
         self._seconds = deadline.total_seconds()
         self._packer = Packer(clock or SystemClock(), app_id, max_body, kinds)
-        self._links = Reconnecting(broker, name, self.events, connect_timeout=connect_timeout)
+        self._links = Reconnecting(broker, self.name, self.events, connect_timeout=connect_timeout)
         self._sender = Sender(self._links)
         self._publishing = Publishing(self._sender, self.events)
 

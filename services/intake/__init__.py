@@ -1,0 +1,1 @@
+"""The HTTP door: jobs for those who speak HTTP and not AMQP."""
