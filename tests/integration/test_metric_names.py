@@ -41,11 +41,13 @@ async def shown(vhost: Vhost, folder: Path) -> set[str]:
     schedules.write_text(SCHEDULE)
     settings = {"RABBITMQ_URL": vhost.url, "PENSTOCK_STORE_URL": store, "PENSTOCK_METRICS_PORT": "0"}
     found: set[str] = set()
-    async with worker_process(vhost.url, folder, PENSTOCK_METRICS_PORT="0") as worker, Crew(folder, settings) as crew:
+    async with Crew(folder, settings) as crew:
         relay = await crew.start("relay", "-m", "penstock", "outbox", "run")
         scheduler = await crew.start("scheduler", "-m", "penstock", "scheduler", str(schedules))
-        for log in (worker.log, relay.log, scheduler.log):
-            found |= (await get((await ports_in(log))[0], "/metrics")).families
+        async with worker_process(vhost.url, folder, PENSTOCK_METRICS_PORT="0") as worker:
+            logs = (worker.log, relay.log, scheduler.log)
+            for port in [(await ports_in(log))[0] for log in logs]:
+                found |= (await get(port, "/metrics")).families
         for path in PATHS:
             found |= families(await asyncio.to_thread(asked, vhost.broker.ports.prometheus, path))
     registry = CollectorRegistry()
