@@ -27,6 +27,9 @@ from tests.support.scheduling import Listed, Running, doubled, drain, no_gap, sc
 from tests.support.waiting import eventually
 from tests.support.working import empty
 
+#: Hand-overs take seconds by themselves, and so do nodes, their commands and worker processes on a busy machine.
+pytestmark = pytest.mark.timeout(180)
+
 #: The effect of a tick is a row in the database of the worker's store.
 KIND = kinds("email")[0].name
 SECONDLY = Schedule("secondly", KIND, Every(1), args={"user": 1, "amount": 5})
@@ -47,7 +50,6 @@ async def store_url(url: str, tmp_path: Path) -> AsyncIterator[str]:
         yield store
 
 
-@pytest.mark.timeout(120)  # two commands to a node take their time on a busy machine
 async def test_a_consumer_timeout_of_two_seconds_costs_leadership_once_and_no_tick(fragile: Fragile) -> None:
     await empty(fragile.url, "jobs.scheduler", "jobs.scheduler.view")
     rarely = Schedule("rarely", "email.tick", Every(4))
