@@ -93,7 +93,10 @@ def test_queue_names_outside_the_alphabet_are_refused(name: str) -> None:
         ("queues: {a: {binds: all}}", "1: queues: bind at least one"),
         ("queues:\n  a: [b.*]\n  a: [c.*]", "3: queues: a is here twice, first on line 2"),
         ("queues: {a: [b.*]}\nqueues: {c: [d.*]}", "2: the file: queues is here twice, first on line 1"),
-        ("queues: {a: [b.*]}\nquues: {}", "2: the file: unknown key quues; known are vhost, queues, users, aliases"),
+        (
+            "queues: {a: [b.*]}\nquues: {}",
+            "2: the file: unknown key quues; known are extends, vhost, queues, users, aliases",
+        ),
         ("queues:\n  a: {binds: [b.*], ttl: 3}", "2: queue a: unknown key ttl; known are binds, delivery_limit"),
         ("queues:\n  a: [b.*,\n      b.*]", "3: queue a: b.* is here twice"),
         ("queues: {a: b.*}", "1: queue a must be a mapping"),
@@ -166,6 +169,56 @@ def test_a_file_is_read_with_or_without_a_byte_order_mark(tmp_path: Path) -> Non
     file = tmp_path / "t.yaml"
     file.write_bytes(b"\xef\xbb\xbfqueues: {email: [email.*]}\n")
     assert read_spec(file) == parse_spec("queues: {email: [email.*]}")
+
+
+def test_a_file_that_extends_another_counts_both(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("vhost: shop\nqueues: {email: [email.*]}\nusers: {mailer: {works: [email]}}\n")
+    file = tmp_path / "more.yaml"
+    file.write_text(
+        "extends: base.yaml\nqueues: {audit: {binds: all}}\nusers: {auditor: {works: [audit], publishes: [email.*]}}\n"
+    )
+    spec = read_spec(file)
+    assert spec.vhost == "shop"
+    assert [(queue.name, *spec.patterns_of(queue)) for queue in spec.queues] == [
+        ("email", "email.*"),
+        ("audit", "email.*"),
+    ]
+    assert spec.users == (
+        UserSpec("mailer", works=("email",)),
+        UserSpec("auditor", publishes=("email.*",), works=("audit",)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("base", "text", "words"),
+    [
+        (
+            "queues: {email: [email.*]}",
+            "extends: base.yaml\nqueues: {email: [mail.*]}",
+            "more.yaml:2: queues: email is in",
+        ),
+        ("queues: {email: [#]}", "extends: base.yaml", "base.yaml:1: "),
+        (
+            "extends: more.yaml\nqueues: {email: [email.*]}",
+            "extends: base.yaml",
+            "base.yaml:1: a file that is extended: u",
+        ),
+        ("queues: {email: [email.*]}", "extends: other.yaml", "other.yaml: No such file or directory"),
+        (
+            "queues: {email: [email.*]}",
+            "extends: [base.yaml]\nqueues: {a: [b.*]}",
+            "more.yaml:1: extends must be a text",
+        ),
+    ],
+)
+def test_an_extension_that_does_not_fit_is_refused_with_line_and_reason(
+    tmp_path: Path, base: str, text: str, words: str
+) -> None:
+    (tmp_path / "base.yaml").write_text(base)
+    (tmp_path / "more.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_spec(tmp_path / "more.yaml")
+    assert any(problem.startswith(f"{tmp_path}/{words}") for problem in caught.value.problems), caught.value.problems
 
 
 def test_without_pyyaml_the_missing_extra_is_named() -> None:

@@ -26,6 +26,7 @@ _COMMANDS = {
     "store": "penstock.cli.store",
     "outbox": "penstock.cli.outbox",
     "topology": "penstock.cli.topology",
+    "catalogue": "penstock.cli.catalogue_check",
     "broker": "penstock.cli.broker",
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from penstock.topology.strict_yaml import Items, Node, Scalar, parse, read_text
 
 DEFAULT_FILE = Path("rabbitmq/topology.yaml")
 
+_FIELDS = ("vhost", "queues", "users", "aliases")
+
 MIN_TIMEOUT = timedelta(minutes=1)  # brokers before 4.3 look once a minute
 MAX_TIMEOUT = timedelta(days=30)
 
@@ -34,26 +36,57 @@ def read_spec(path: Path) -> Spec:
 
 
 def parse_spec(text: str, file: str = "topology.yaml") -> Spec:
-    """Read *text*; *file* is its name in errors. Raises ``ConfigError`` as ``read_spec`` does."""
+    """Read *text*; *file* is its name in errors. Raises ``ConfigError`` as ``read_spec`` does.
+
+    ``extends: FILE``, beside *file*, lets everything of that file count as well; a file that is extended extends none.
+    """
     form = Form(file)
-    spec = _spec(form, parse(text, file))
+    root = parse(text, file)
+    fields = form.fields(root, ("extends", *_FIELDS), "the file")
+    base = _base(form, fields["extends"], Path(file).parent) if "extends" in fields else Spec(())
+    return _checked(form, _spec(form, root, fields, base))
+
+
+def _base(form: Form, node: Node, folder: Path) -> Spec:
+    name = form.text(node, "extends")
+    if not name:
+        return Spec(())
+    file = str(folder / name)
+    root, own = parse(read_text(folder / name), file), Form(file)
+    return _checked(own, _spec(own, root, own.fields(root, _FIELDS, "a file that is extended"), Spec(())))
+
+
+def _checked(form: Form, spec: Spec) -> Spec:
     if form.problems:
         raise ConfigError(*form.problems)
     return spec
 
 
-def _spec(form: Form, root: Node) -> Spec:
-    top = form.fields(root, ("vhost", "queues", "users", "aliases"), "the file")
-    queues = tuple(_queue(form, *entry) for entry in form.entries(top.get("queues"), "queues"))
+def _spec(form: Form, root: Node, top: Mapping[str, Node], base: Spec) -> Spec:
+    """What the fields *top* of the file say, and *base* before them."""
+    queues = base.queues + tuple(
+        _queue(form, *entry) for entry in _new(form, top, "queues", [queue.name for queue in base.queues])
+    )
     if not any(queue.patterns for queue in queues):
         form.problem(top.get("queues", root), "queues: bind at least one, for example `queues: {email: [email.*]}`")
-    spec = Spec(queues, vhost=form.text(top["vhost"], "vhost") if "vhost" in top else "/")
+    spec = Spec(queues, vhost=form.text(top["vhost"], "vhost") if "vhost" in top else base.vhost)
+    users = _new(form, top, "users", [user.name for user in base.users])
+    aliases = _new(form, top, "aliases", [old for old, _ in base.aliases])
     return Spec(
         queues,
-        users=tuple(_user(form, spec, *entry) for entry in form.entries(top.get("users"), "users")),
-        aliases=tuple(_alias(form, spec, *entry) for entry in form.entries(top.get("aliases"), "aliases")),
+        users=base.users + tuple(_user(form, spec, *entry) for entry in users),
+        aliases=base.aliases + tuple(_alias(form, spec, *entry) for entry in aliases),
         vhost=spec.vhost,
     )
+
+
+def _new(form: Form, top: Mapping[str, Node], field: str, there: Collection[str]) -> Sequence[tuple[str, Node, Node]]:
+    """The entries of a field; one that is *there* in the extended file is a problem: nothing of that is changed."""
+    entries = form.entries(top.get(field), field)
+    for name, key, _ in entries:
+        if name in there:
+            form.problem(key, f"{field}: {name} is in the extended file already")
+    return entries
 
 
 def _queue(form: Form, name: str, key: Node, node: Node) -> QueueSpec:

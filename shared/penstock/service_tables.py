@@ -1,0 +1,54 @@
+"""A service's own tables in the store's database: made once, and reached outside of its jobs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from penstock.claims import StoreUrl
+from penstock.connect import store_for
+from penstock.errors import ConfigError
+from penstock.storing import EffectStore, Transaction
+
+
+def effect_store(url: StoreUrl, holds: str, *, connections: int = 16) -> EffectStore:
+    """The store at *url*, not opened yet, whose transactions can write to tables; *holds* says in an error of what.
+
+    *connections*: how many transactions may be under way at once. Raises ``ConfigError`` for a store without
+    transactions.
+    """
+    store = store_for(url, connections=connections)
+    if isinstance(store, EffectStore):
+        return store
+    raise ConfigError(f"{store.shown} cannot hold {holds}: set PENSTOCK_STORE_URL to sqlite:// or postgresql://")
+
+
+@asynccontextmanager
+async def transaction(url: StoreUrl, holds: str) -> AsyncIterator[Transaction]:
+    """A transaction in the database at *url*, committed with the block unless that raises; for a command's one look.
+
+    Raises ``ConfigError``, ``StoreUnavailable``.
+    """
+    store = effect_store(url, holds)
+    await store.open()
+    try:
+        async with store.effect() as effect:
+            yield effect.transaction
+    finally:
+        await store.close()
+
+
+async def make_tables(
+    url: StoreUrl, holds: str, lock: int, make: Callable[[Transaction, str], Awaitable[None]]
+) -> None:
+    """Make the store's tables at *url* and then those of *make* (transaction, scheme); safe to run twice at once.
+
+    *lock*: a number of the service's own that nobody else locks. *make* has to be idempotent. Raises ``ConfigError``,
+    ``StoreUnavailable``.
+    """
+    await effect_store(url, holds).migrate()
+    async with transaction(url, holds) as tx:
+        if url.scheme == "postgresql":
+            # IF NOT EXISTS alone: who is second at the same instant gets an error there.
+            await tx.execute("SELECT pg_advisory_xact_lock(%s)", (lock,))
+        await make(tx, url.scheme)
