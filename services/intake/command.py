@@ -15,7 +15,7 @@ from services.intake.tokens import Action, add_token
 _TOKENS = "intake-tokens.yaml"
 _EXAMPLES = """\
 examples:
-  python -m services.intake                                      serve on 127.0.0.1:8080, or as INTAKE_* says
+  python -m services.intake                                      serve on 127.0.0.1:8080, or where INTAKE_* says
   python -m services.intake token shop --kinds 'email.*' 'report.*' --may publish read
 
 A token is printed once; the file has only its hash. A second token of the same name replaces the first one when that is
@@ -42,11 +42,9 @@ def _serve() -> int:
 def _token(told: argparse.Namespace) -> int:
     token = add_token(told.file, told.name, told.kinds, told.may)
     print(token)  # noqa: T201 - the command's answer
-    print(  # noqa: T201
-        f"intake: {told.name} may {' and '.join(told.may)} {', '.join(told.kinds)} with this token; only its hash is in "
-        f"{told.file}, so keep the token now",
-        file=sys.stderr,
-    )
+    scope = f"{' and '.join(told.may)} {', '.join(told.kinds)}"
+    line = f"intake: {told.name} may {scope} with this token; {told.file} has only its hash, so keep it now"
+    print(printable(line), file=sys.stderr)  # noqa: T201
     return 0
 
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import orjson
 from fastapi import APIRouter, Query
 from pydantic import ValidationError
+from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -144,14 +145,12 @@ class Routes:
     def _item(self, client: Client, raw: Any, request: Request) -> Order | Problem:
         try:
             item = Item.model_validate(raw)
-            body = orjson.dumps(item.args)
+            body = to_json(item.args)
             if len(body) > self._limits.body:
                 raise Problem(413, "too-large", f"the arguments may take at most {self._limits.body} bytes")
             return _order(client, self._kind(client, item.kind), body, item, item.idempotency_key, request)
         except ValidationError as error:
             return invalid(error.errors(include_url=False), "options", "the job cannot be read")
-        except TypeError:  # a number or a text that JSON has and orjson has not
-            return Problem(422, "schema", "the arguments hold a number beyond 64 bits or a broken text")
         except Problem as problem:
             return problem
 

@@ -20,7 +20,7 @@ from penstock import ConfigError
 from penstock.topology.form import Form, near_or_all
 from penstock.topology.matching import matches
 from penstock.topology.spec import pattern_problem
-from penstock.topology.strict_yaml import Entries, Items, Node, parse, read_text
+from penstock.topology.strict_yaml import Items, Node, parse, read_text
 
 #: What a token begins with, so that scanners for lost secrets can know it.
 PREFIX = "penstock_"
@@ -101,8 +101,10 @@ def read_tokens(path: Path) -> Mapping[str, Client]:
 
     A name may be there more than once: a token is replaced by adding the next one and taking the old one away.
     """
-    file = str(path)
-    node, form = parse(read_text(path), file), Form(file)
+    file, text = str(path), read_text(path)
+    if not any(line.strip() and not line.lstrip().startswith("#") for line in text.splitlines()):
+        return {}  # all of them were taken away
+    node, form = parse(text, file), Form(file)
     clients: dict[str, Client] = {}
     for entry in _entries(form, node):
         _read(form, entry, clients)
@@ -136,8 +138,6 @@ def add_token(path: Path, name: str, kinds: Sequence[str], actions: Sequence[Act
 def _entries(form: Form, node: Node) -> Sequence[Node]:
     if isinstance(node, Items):
         return node.nodes
-    if not isinstance(node, Entries) and node.value is None:
-        return ()
     form.problem(node, "the tokens must be a list")
     return ()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -48,7 +50,6 @@ class Intake:
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process = process
         self.log = log
-        self.token: str | None = None
 
     @property
     def port(self) -> int:
@@ -61,34 +62,22 @@ class Intake:
         return self._logged("serving metrics")
 
     def _logged(self, event: str) -> int:
-        lines = [orjson.loads(line) for line in self.log.read_bytes().splitlines() if line.startswith(b"{")]
+        whole = self.log.read_bytes().rpartition(b"\n")[0]
+        lines = [orjson.loads(line) for line in whole.splitlines() if line.startswith(b'{"')]
         ports = [int(line["port"]) for line in lines if line["event"] == event]
         return ports[0] if ports else 0
 
-    async def ask(
-        self,
-        method: str,
-        path: str,
-        value: Any = None,
-        *,
-        body: bytes | None = None,
-        within: float = 20.0,
-        **headers: str,
-    ) -> Said:
-        """One request, *value* as JSON or *body* as it is; in names of *headers*, ``_`` stands for ``-``."""
-        content = body if body is not None else b"" if value is None else orjson.dumps(value)
+    async def ask(self, method: str, path: str, value: Any = None, **headers: str) -> Said:
+        """One request, with *value* as JSON, or as it is where it is bytes; in names of *headers*, ``_`` is ``-``."""
+        content = value if isinstance(value, bytes) else b"" if value is None else json.dumps(value).encode()
         told = {"host": "localhost", "connection": "close"}
         if method == "POST":
             told |= {"content-type": "application/json", "content-length": str(len(content))}
-        if self.token is not None:
-            told["authorization"] = f"Bearer {self.token}"
         told |= {name.replace("_", "-"): text for name, text in headers.items()}
-        return await self.say(head(method, path, told) + content, within)
+        return await self.say(head(method, path, told) + content)
 
     async def say(self, request: bytes, within: float = 20.0) -> Said:
         """Write *request*, whatever it is, and read until the other side hangs up."""
-        import asyncio
-
         async with asyncio.timeout(within), connected(self.port) as (reader, writer):
             writer.write(request)
             page = parsed(await reader.read())
@@ -107,33 +96,35 @@ def head(method: str, path: str, headers: Mapping[str, str]) -> bytes:
 
 
 @contextmanager
-def intake_process(url: str, folder: Path, *, connected: bool = True, **settings: str) -> Iterator[Intake]:
+def intake_process(url: str, folder: Path, **settings: str) -> Iterator[Intake]:
     """The intake on a free port of this machine, connected to the broker at *url*; gone after the block."""
+    with listening_intake(url, folder, **settings) as intake:
+        wait_until(lambda: b'"connected"' in intake.log.read_bytes() or _ended(intake), within=40)
+        assert not _ended(intake), intake.log.read_text()
+        yield intake
+
+
+@contextmanager
+def listening_intake(url: str, folder: Path, **settings: str) -> Iterator[Intake]:
+    """The same as soon as it listens, connected or not."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "intake.log"
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("PENSTOCK_", "INTAKE_"))},
-        "RABBITMQ_URL": url,
-        "INTAKE_PORT": "0",
-        "PENSTOCK_METRICS_PORT": "0",
-        **settings,
-    }
-    with log.open("ab") as out:
+    own = {"RABBITMQ_URL": url, "INTAKE_PORT": "0", "PENSTOCK_METRICS_PORT": "0"}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PENSTOCK_", "INTAKE_"))}
+    command = [sys.executable, "-m", "services.intake"]
+    with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "services.intake"],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
+            command, cwd=ROOT, env={**kept, **own, **settings}, stdin=subprocess.DEVNULL, stdout=out, stderr=out
         )
     intake = Intake(process, log)
     try:
-        wait_until(lambda: intake.port or process.poll() is not None, within=40)
-        if connected:
-            wait_until(lambda: b'"connected"' in log.read_bytes() or process.poll() is not None, within=40)
-        assert process.poll() is None, f"the intake ended at its start:\n{log.read_text()}"
+        wait_until(lambda: intake.port or _ended(intake), within=40)
+        assert not _ended(intake), f"the intake ended at its start:\n{log.read_text()}"
         yield intake
     finally:
         process.kill()
         process.wait()
+
+
+def _ended(intake: Intake) -> bool:
+    return intake.process.poll() is not None
