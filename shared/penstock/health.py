@@ -34,8 +34,8 @@ async def served(
 ) -> AsyncIterator[None]:
     """Serve the port that *settings* name during the block; nothing at all, not even a subscriber, when they name none.
 
-    *role*: as for ``metrics.Metrics``; *more*: whose metrics are shown beside those. Raises ``ConfigError`` when the port
-    cannot be had.
+    *role*: as for ``metrics.Metrics``; *more*: whose metrics are shown beside those. Raises ``ConfigError`` when the
+    port cannot be had.
     """
     if settings.metrics_port is None:
         yield
