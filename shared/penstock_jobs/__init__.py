@@ -14,6 +14,7 @@ from penstock_jobs.digest import DAILY_DIGEST, DailyDigest
 from penstock_jobs.email import SEND_EMAIL, SendEmail
 from penstock_jobs.maintenance import PURGE_EXPIRED, PurgeExpired
 from penstock_jobs.reports import SALES_REPORT, SalesReport
+from penstock_jobs.sync import SYNC_PULL, SyncPull
 
 #: Every kind there is, in the order of their names.
 KINDS: tuple[JobKind[Any], ...] = (
@@ -23,6 +24,7 @@ KINDS: tuple[JobKind[Any], ...] = (
     SEND_EMAIL,
     PURGE_EXPIRED,
     SALES_REPORT,
+    SYNC_PULL,
 )
 
 __all__ = [
@@ -33,10 +35,12 @@ __all__ = [
     "PURGE_EXPIRED",
     "SALES_REPORT",
     "SEND_EMAIL",
+    "SYNC_PULL",
     "CreditAdd",
     "CreditTransfer",
     "DailyDigest",
     "PurgeExpired",
     "SalesReport",
     "SendEmail",
+    "SyncPull",
 ]

@@ -159,4 +159,4 @@ async def test_the_schedules_that_are_deployed_with_the_topology_that_is_deploye
         await t.advance(2 * DAY)
         assert ran == ["2026-01-01", "2026-01-02"]
         assert {event.kind for event in t.events if isinstance(event, JobFinished)} == {"digest.daily"}
-        assert len(t.ticks) == 4
+        assert len(t.ticks) == 4 + 2 * 24 * 4

@@ -1,0 +1,73 @@
+"""The sync's settings, from ``SYNC_*`` in the environment."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from penstock import RetryPolicy
+from penstock.durations import duration
+from penstock.settings import read_settings
+from services.sync.hosts import Terms
+from services.sync.sources import per_second
+
+SOURCES = Path(__file__).with_name("sync.yaml")
+
+
+def _span(value: object) -> object:
+    return duration(value) if isinstance(value, str) else value
+
+
+def _rate(value: object) -> object:
+    return per_second(value) if isinstance(value, str) else value
+
+
+_Span = Annotated[timedelta, BeforeValidator(_span), Field(gt=timedelta(0), le=timedelta(days=1))]
+
+
+class Settings(BaseSettings):
+    """What can be told to a sync. Durations are seconds, or such as ``5m``."""
+
+    model_config = SettingsConfigDict(env_prefix="SYNC_", frozen=True)
+
+    #: What is pulled from where; see ``sync.yaml``.
+    sources: Path = SOURCES
+    slots: Annotated[int, Field(ge=1, le=1000)] = 8
+    #: The deadline of one page, redirects included, and the most it may have.
+    timeout: _Span = timedelta(seconds=30)
+    max_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 8 * 1024 * 1024
+    #: Pages in one pull; the next one goes on from there.
+    max_pages: Annotated[int, Field(ge=1)] = 1000
+    #: A pull of all sources that has not begun by then is not begun any more: the next one does it all.
+    stale_after: _Span = timedelta(hours=1)
+    #: How often each process asks a host of which ``sync.yaml`` says nothing.
+    rate: Annotated[float, BeforeValidator(_rate), Field(gt=0)] = 10.0
+    #: The longest that Retry-After is believed.
+    retry_after_cap: _Span = timedelta(hours=1)
+    #: After so many failures one after the other a host is left alone, for so long at first.
+    breaker_failures: Annotated[int, Field(ge=1)] = 5
+    breaker_cooldown: _Span = timedelta(seconds=30)
+    #: A page is tried this often, after ``retry_first``, then ``retry_factor`` times as long, up to the cap.
+    attempts: Annotated[int, Field(ge=1)] = 6
+    retry_first: _Span = timedelta(seconds=5)
+    retry_factor: Annotated[float, Field(ge=1)] = 4.0
+    retry_cap: _Span = timedelta(minutes=15)
+
+    @classmethod
+    def read(cls) -> Self:
+        """The settings of this process's environment. Raises ``ConfigError`` with every problem."""
+        return read_settings(cls)
+
+    def retry_policy(self) -> RetryPolicy:
+        """When a page that could not be had is tried again."""
+        return RetryPolicy(
+            max_attempts=self.attempts, first=self.retry_first, factor=self.retry_factor, cap=self.retry_cap
+        )
+
+    def terms(self) -> Terms:
+        """How hosts are treated."""
+        return Terms(self.rate, self.breaker_failures, self.breaker_cooldown)
