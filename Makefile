@@ -3,10 +3,11 @@ SHELL := /bin/bash
 PYTHON_OF_VENV := .venv/bin/python
 SCRIPTS := infra/scripts
 TESTED_WITH := rabbitmq-server amqp-tools postgresql redis-server prometheus prometheus-alertmanager libfaketime chromium
-TEST := $(PYTHON_OF_VENV) -m pytest --ignore=tests/bench
+TEST := $(PYTHON_OF_VENV) -m pytest --ignore=tests/bench --ignore=tests/containers
+EXTRAS_OF_IMAGE := --extra worker --extra postgres --extra redis --extra services --extra otel
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format bench test-matrix venv pins system clean
+.PHONY: help demo up test check format bench test-matrix image test-containers venv pins system clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,16 +45,23 @@ bench: venv ## Measure Penstock beside bare drivers and other job systems (half 
 	@if [ "$$(id -u)" -eq 0 ]; then $(SCRIPTS)/install-system gcc librabbitmq-dev && $(SCRIPTS)/chroot-broker sid; fi
 	$(PYTHON_OF_VENV) -m tests.bench
 
+image: ## Build the image of all services, penstock:latest, with Docker
+	@$(SCRIPTS)/image
+
+test-containers: venv ## Test image and docker-compose.yml, scaled, crashed and restarted under load (root, Debian)
+	@$(SCRIPTS)/install-system docker.io docker-compose debootstrap
+	$(PYTHON_OF_VENV) -m pytest -s -m matrix tests/containers
+
 venv: .venv/.built ## Build .venv from the pins in requirements/
 
 .venv/.built: requirements/dev.txt pyproject.toml
 	@$(SCRIPTS)/make-venv
 
 pins: venv ## Pin the newest dependencies that pyproject.toml allows
-	@for extra in producer worker dev; do \
+	@for name in producer worker services dev; do \
+		case $$name in producer) extras= ;; services) extras="$(EXTRAS_OF_IMAGE)" ;; *) extras="--extra $$name" ;; esac; \
 		.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
-			--no-annotate $$([ $$extra = producer ] || echo --extra $$extra) \
-			--output-file requirements/$$extra.txt pyproject.toml || exit; \
+			--no-annotate $$extras --output-file requirements/$$name.txt pyproject.toml || exit; \
 	done
 	@! grep -nE '://|^-' requirements/*.txt || { echo "pins must name no host"; exit 1; }
 

@@ -65,15 +65,23 @@ class Sink:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve on the listening socket that was inherited as *--fd* until SIGTERM."""
+    """Serve on *--listen*, or on the listening socket that was inherited as *--fd*, until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m services.demo.sink", description=__doc__)
     parser.add_argument("book", type=Path, help="the file that mails are appended to, a line of JSON each")
-    parser.add_argument("--fd", type=int, required=True, help="the listening socket")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--fd", type=int, help="the listening socket")
+    where.add_argument("--listen", metavar="HOST:PORT", help="the address to listen on")
     parser.add_argument("--outage", type=float, default=0.0, help="seconds of 451 from the first mail on")
     parser.add_argument("--think", type=float, default=0.0, help="seconds a mail takes")
     told = parser.parse_args(arguments)
     book = os.open(told.book, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    asyncio.run(_serve(socket.socket(fileno=told.fd), Sink(book, told.outage, told.think)))
+    listening = socket.socket(fileno=told.fd) if told.listen is None else _listening(told.listen)
+    asyncio.run(_serve(listening, Sink(book, told.outage, told.think)))
+
+
+def _listening(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    return socket.create_server((host, int(port)), backlog=200)
 
 
 async def _serve(listening: socket.socket, sink: Sink) -> None:

@@ -49,14 +49,13 @@ from penstock.outcome import (
 )
 from penstock.retry import RetryPolicy
 from penstock.storing import BlockingTransaction, Transaction
+from penstock.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from penstock import metrics, outbox
     from penstock.publisher import AsyncPublisher, Publisher
     from penstock.results import Result, Results
     from penstock.worker import Worker
-
-__version__ = "0.1.0"
 
 #: Loaded when first used: they bring asyncio and more, which a module that only declares kinds never needs.
 _LAZY = {

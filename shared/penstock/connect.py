@@ -10,6 +10,7 @@ from penstock.claims import StoreUrl
 from penstock.errors import ConfigError
 from penstock.ports import Broker
 from penstock.relaying import Outbox
+from penstock.secret_files import secret_from
 from penstock.storing import Store
 from penstock.urls import BrokerUrl, from_env
 
@@ -24,7 +25,7 @@ def broker_for(url: str | BrokerUrl | None = None) -> Broker:
     return PikaBroker(_parsed(url))
 
 
-#: The variable that names the store, and what it is where nothing says otherwise.
+#: The variable that names the store (with ``_FILE``: the file that does), and what it is where nothing says otherwise.
 STORE_VARIABLE = "PENSTOCK_STORE_URL"
 STORE = "sqlite:///penstock.db"
 
@@ -36,7 +37,7 @@ def store_for(url: str | StoreUrl | None = None, *, connections: int = 16, reten
     the others are told by their workers. Nothing is opened yet. Raises ``ConfigError`` for a URL
     that cannot be read, and for a driver that is not installed.
     """
-    where = url or os.environ.get(STORE_VARIABLE, "").strip() or STORE
+    where = url or secret_from(os.environ, STORE_VARIABLE) or STORE
     parsed = StoreUrl.parse(where) if isinstance(where, str) else where
     if parsed.scheme == "sqlite":
         from penstock.stores.sqlite import SqliteStore
@@ -60,7 +61,7 @@ def outbox_for(url: str | StoreUrl | None = None, *, connections: int = 4) -> Ou
 
     *connections*: how many kinds may be relayed at once. Raises ``ConfigError`` also for a store that holds no outbox.
     """
-    where = url or os.environ.get(STORE_VARIABLE, "").strip() or STORE
+    where = url or secret_from(os.environ, STORE_VARIABLE) or STORE
     parsed = StoreUrl.parse(where) if isinstance(where, str) else where
     if parsed.scheme == "sqlite":
         from penstock.stores.outbox_sqlite import SqliteOutbox

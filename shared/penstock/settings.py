@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar  # flags of any type are handed in
+from typing import Annotated, Any, Self, TypeVar, get_args  # flags of any type are handed in
 
 from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -18,6 +18,7 @@ from penstock.claims import StoreUrl
 from penstock.connect import STORE, STORE_VARIABLE
 from penstock.durations import duration
 from penstock.errors import ConfigError
+from penstock.secret_files import secret_from
 from penstock.topology.reading import DEFAULT_FILE
 from penstock.urls import BrokerUrl
 
@@ -87,7 +88,8 @@ class Settings(BaseSettings):
     log_level: Annotated[LogLevel, BeforeValidator(_upper)] | None = None
     #: The description of exchanges and queues.
     topology: Path = DEFAULT_FILE
-    #: Where jobs are remembered whose effect happens once: ``sqlite:///``, ``postgresql://`` or ``redis://``.
+    #: Where jobs are remembered whose effect happens once: ``sqlite:///``, ``postgresql://`` or ``redis://``. A file
+    #: may say it: ``PENSTOCK_STORE_URL_FILE``.
     store_url: SecretStr | None = None
     #: Whether a worker makes or updates the store's schema when it starts (development; ``--apply`` sets it).
     store_migrate: bool = False
@@ -115,7 +117,7 @@ class Settings(BaseSettings):
         problems: list[str] = []
         broker = _broker(problems)
         try:
-            settings = cls(**given)
+            settings = cls(**_secrets(cls, problems) | given)
         except ValidationError as error:
             problems += _lines(error, lambda name: _source(name, given))
         if problems:
@@ -163,12 +165,32 @@ def _broker(problems: list[str]) -> BrokerUrl | None:
 
 
 def read_settings(cls: type[S]) -> S:
-    """The settings *cls* of a service, from the environment. Raises ``ConfigError`` naming every variable at fault."""
+    """The settings *cls* of a service, from the environment. Raises ``ConfigError`` naming every variable at fault.
+
+    A setting that is a ``SecretStr`` may also be named by a file: ``NAME_FILE``.
+    """
+    problems: list[str] = []
+    secrets = _secrets(cls, problems)
     try:
-        return cls()
+        settings = cls(**secrets)
     except ValidationError as error:
         prefix = cls.model_config.get("env_prefix", "")
-        raise ConfigError(*_lines(error, lambda name: f"{prefix}{name.upper()}")) from None
+        problems += _lines(error, lambda name: f"{prefix}{name.upper()}")
+    if problems:
+        raise ConfigError(*problems)
+    return settings
+
+
+def _secrets(cls: type[BaseSettings], problems: list[str]) -> dict[str, Any]:
+    """The values of those fields of *cls* that are secrets: each may also be named by a file, ``NAME_FILE``."""
+    values = {}
+    for name, field in cls.model_fields.items():
+        if SecretStr in (field.annotation, *get_args(field.annotation)):
+            try:
+                values[name] = secret_from(os.environ, f"{cls.model_config.get('env_prefix', '')}{name.upper()}")
+            except ConfigError as error:
+                problems += error.problems
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _lines(error: ValidationError, source: Callable[[str], str]) -> list[str]:

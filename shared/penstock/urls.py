@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from penstock.errors import ConfigError
+from penstock.secret_files import secret_from
 
 if TYPE_CHECKING:
     import ssl
@@ -98,7 +98,9 @@ class BrokerUrl:
                 context.load_cert_chain(certfile, self.options.get("keyfile"))
         except OSError as error:  # ssl.SSLError is one too
             files = ", ".join(f"{name}={self.options[name]}" for name in TLS_OPTIONS if name in self.options)
-            raise ConfigError(f"broker URL {self.masked}: {files or 'the system CA files'}: {_cause(error)}") from error
+            raise ConfigError(
+                f"broker URL {self.masked}: {files or 'the system CA files'}: {error.strerror or error}"
+            ) from error
         return context
 
 
@@ -108,24 +110,12 @@ def from_env(environ: Mapping[str, str]) -> BrokerUrl:
     The first that is set and not empty counts: ``RABBITMQ_URL``, ``RABBITMQ_URL_FILE`` (a file that holds the URL),
     ``AMQP_URL``, ``CLOUDAMQP_URL``. Raises ``ConfigError`` when none is, or when it cannot be read.
     """
-    if text := environ.get("RABBITMQ_URL", "").strip():
+    if text := secret_from(environ, "RABBITMQ_URL"):
         return BrokerUrl.parse(text)
-    if path := environ.get("RABBITMQ_URL_FILE", "").strip():
-        return BrokerUrl.parse(_file(path))
     for name in ("AMQP_URL", "CLOUDAMQP_URL"):
         if text := environ.get(name, "").strip():
             return BrokerUrl.parse(text)
     raise ConfigError(f"no broker URL: set RABBITMQ_URL, for example {EXAMPLE}")
-
-
-def _file(path: str) -> str:
-    try:
-        text = Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"RABBITMQ_URL_FILE {path}: cannot be read: {_cause(error)}") from error
-    if not text:
-        raise ConfigError(f"RABBITMQ_URL_FILE {path}: the file is empty")
-    return text
 
 
 def _split(text: str, shown: str) -> SplitResult:
@@ -175,8 +165,3 @@ def _masked(text: str) -> str:
     if "@" not in plain:  # user:password without a host looks like host:port
         plain = re.sub(r"^([^:/]*://)?([^:/\[\]]*):(?!\d+(/|\?|$)).*", r"\1\2:***", plain)
     return re.sub(r"^([^:/@]*://)?([^:@/]*):.*@", r"\1\2:***@", plain).partition("?")[0] or "(empty)"
-
-
-def _cause(error: Exception) -> str:
-    reason = error.strerror if isinstance(error, OSError) else None
-    return reason or str(error)

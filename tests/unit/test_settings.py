@@ -7,9 +7,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from penstock.connect import store_for
 from penstock.errors import ConfigError
-from penstock.settings import BROKER_VARIABLES, LogFormat, LogLevel, Settings
+from penstock.settings import BROKER_VARIABLES, LogFormat, LogLevel, Settings, read_settings
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +80,32 @@ def test_the_url_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setenv("RABBITMQ_URL_FILE", str(file))
     monkeypatch.setenv("AMQP_URL", "amqp://other")
     assert Settings.load().broker_url.host == "rabbit"
+
+
+def test_the_store_may_be_named_by_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "store_url"
+    file.write_text("postgresql://ada:hunter2@db/shop\n")
+    monkeypatch.setenv("PENSTOCK_STORE_URL_FILE", str(file))
+    assert Settings.load().store.text == "postgresql://ada:hunter2@db/shop"
+    assert store_for().shown == "postgresql://db/shop"
+    monkeypatch.setenv("PENSTOCK_STORE_URL", "sqlite:///here.db")
+    assert Settings.load().store.shown == "sqlite:///here.db"
+
+
+def test_a_secret_of_a_service_may_be_named_by_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Mail(BaseSettings):
+        model_config = SettingsConfigDict(env_prefix="MAIL_")
+        url: SecretStr = SecretStr("smtp://localhost")
+        slots: int = 1
+
+    monkeypatch.setenv("MAIL_URL_FILE", str(tmp_path / "gone"))
+    monkeypatch.setenv("MAIL_SLOTS", "many")
+    with pytest.raises(ConfigError) as caught:
+        read_settings(Mail)
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        f"MAIL_URL_FILE {tmp_path}/gone",
+        "MAIL_SLOTS",
+    ]
+    (tmp_path / "gone").write_text("smtp://ada:hunter2@mail\n")
+    monkeypatch.setenv("MAIL_SLOTS", "2")
+    assert read_settings(Mail).url.get_secret_value() == "smtp://ada:hunter2@mail"

@@ -6,8 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import timedelta
-from functools import cache, partial
-from importlib.metadata import version
+from functools import partial
 
 import pika
 
@@ -19,6 +18,7 @@ from penstock.brokers.wire import Wire, WireProtocol
 from penstock.errors import BrokerError, ConnectionLost, TopologyMismatch
 from penstock.ports import OnDelivery
 from penstock.urls import BrokerUrl
+from penstock.version import __version__
 
 #: Seconds the broker has to answer our goodbye.
 _CLOSE_WITHIN = 5.0
@@ -81,7 +81,7 @@ class PikaBroker:
             client_properties={
                 "connection_name": name,
                 "product": "Penstock",
-                "version": _version(),
+                "version": __version__,
                 "information": "",
             },
         )
@@ -182,12 +182,6 @@ class PikaLink:
     def _on_ended(self, reason: BaseException | None) -> None:
         if not self.lost.done():
             self.lost.set_result(translate.closing(reason, self._peer).error)
-
-
-@cache
-def _version() -> str:
-    """Read from the installed distribution, which takes milliseconds."""
-    return version("penstock")
 
 
 def _never(*_: object) -> None:
