@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,7 +27,7 @@ from services.intake.door import Door
 from services.intake.idempotency import Keys
 from services.intake.jobs_seen import JobsSeen
 from services.intake.meters import Meters
-from services.intake.problems import Problem, invalid
+from services.intake.problems import Problem
 from services.intake.rates import Rates
 from services.intake.routes import Limits, Routes
 from services.intake.server import Server, listening
@@ -133,7 +132,6 @@ def _application(routes: Routes, settings: Settings, *, tokens: bool) -> FastAPI
         openapi.show(app)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(RequestValidationError, _options)
     app.add_exception_handler(Exception, _unexpected)
     return app
 
@@ -163,11 +161,6 @@ async def _http(request: Request, error: Exception) -> Response:
     problem = Problem(error.status_code, slug, f"{request.method} {request.url.path[:200]}: see /v1/kinds, /v1/jobs")
     problem.headers.update(error.headers or {})
     return await _problem(request, problem)
-
-
-async def _options(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return await _problem(request, invalid(error.errors(), "options", "a query parameter cannot be meant"))
 
 
 async def _unexpected(request: Request, _: Exception) -> Response:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from penstock import JobKind, __version__
 from services.intake.problems import CONTENT_TYPE, TITLES
-from services.intake.requests import Item
+from services.intake.requests import Item, Options
 
 TITLE = "Penstock intake"
 DESCRIPTION = """Submit background jobs over HTTP. A job is answered with 202 once the broker has it on disk.
@@ -66,6 +66,15 @@ def _answer(description: str, example: Any) -> dict[str, Any]:
     return {"description": description, "content": {_JSON: {"schema": {"type": "object"}, "example": example}}}
 
 
+def _options() -> list[dict[str, Any]]:
+    """The options of a job as parameters."""
+    known = Options.model_json_schema(mode="validation")["properties"]
+    return [
+        {"name": name, "in": "query", "required": False, "description": about.pop("description"), "schema": about}
+        for name, about in known.items()
+    ]
+
+
 _KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -91,7 +100,7 @@ SUBMIT: dict[str, Any] = {
     "status_code": 202,
     "responses": {202: _answer("The broker has the job.", _ACCEPTED), **_problems(*_WHEN)},
     "openapi_extra": {
-        "parameters": [_KEY],
+        "parameters": [*_options(), _KEY],
         "requestBody": {"required": True, "content": {_JSON: {"schema": {"type": "object"}}}},
     },
 }
@@ -112,6 +121,7 @@ BATCH: dict[str, Any] = {
 }
 JOB: dict[str, Any] = {
     "summary": "Look at a job",
+    "openapi_extra": {"parameters": [{"name": "job_id", "in": "path", "required": True, "schema": {"type": "string"}}]},
     "responses": {
         200: _answer("What the store knows.", {"id": _ID, **_SEEN, "queues": [_SEEN]}),
         **_problems(401, 404, 429, 503),
@@ -168,7 +178,6 @@ def _submit(generic: Mapping[str, Any], kind: JobKind[Any], schemas: dict[str, A
         "operationId": f"submit_{kind.name}",
         "summary": kind.name,
         "description": told_of["description"],
-        "parameters": [known for known in generic["parameters"] if known["in"] != "path"],
         "requestBody": {"required": True, "content": {_JSON: {"schema": about, "examples": examples}}},
     }
 
