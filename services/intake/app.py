@@ -125,8 +125,10 @@ def _seen(store: Store, penstock: PenstockSettings, tokens: Tokens | None) -> Jo
 
 
 def _application(routes: Routes, settings: Settings, *, tokens: bool) -> FastAPI:
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.include_router(routes.router())
+    app = FastAPI(
+        openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, default_response_class=Response
+    )
+    routes.add_to(app)
     openapi.describe(app, KINDS, tokens=tokens)
     if settings.shows_docs:
         openapi.show(app)

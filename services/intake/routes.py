@@ -10,7 +10,7 @@ from typing import Any  # jobs of every argument type
 from urllib.parse import quote
 
 import orjson
-from fastapi import APIRouter
+from fastapi import FastAPI
 from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.requests import Request
@@ -66,14 +66,12 @@ class Routes:
         self._rates = rates
         self._limits = limits
 
-    def router(self) -> APIRouter:
-        """The paths for FastAPI."""
-        router = APIRouter(prefix="/v1", default_response_class=Response)
-        router.add_api_route("/jobs/{kind}", self.submit, methods=["POST"], **openapi.SUBMIT)
-        router.add_api_route("/jobs", self.submit_batch, methods=["POST"], **openapi.BATCH)
-        router.add_api_route("/jobs/{job_id:path}", self.job, methods=["GET"], **openapi.JOB)
-        router.add_api_route("/kinds", self.kinds, methods=["GET"], **openapi.KINDS)
-        return router
+    def add_to(self, app: FastAPI) -> None:
+        """Serve the paths. On the application itself: a router within it is one more search for each request."""
+        app.add_api_route("/v1/jobs/{kind}", self.submit, methods=["POST"], **openapi.SUBMIT)
+        app.add_api_route("/v1/jobs", self.submit_batch, methods=["POST"], **openapi.BATCH)
+        app.add_api_route("/v1/jobs/{job_id:path}", self.job, methods=["GET"], **openapi.JOB)
+        app.add_api_route("/v1/kinds", self.kinds, methods=["GET"], **openapi.KINDS)
 
     # Parameters are read here: FastAPI's reading of them takes longer than all the rest of a request (measured).
 

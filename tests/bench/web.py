@@ -1,7 +1,7 @@
 """What the HTTP door costs: the intake beside a bare FastAPI route that validates the same body and publishes nothing.
 
-``python -m tests.bench.web`` (it takes ``wrk``); the targets are 0.6 of the bare route's requests per second, and a p50 of
-5 ms and a p99 of 25 ms at half the intake's top rate. Both are served by one process of uvicorn, and asked in turn.
+``python -m tests.bench.web`` (it takes ``wrk``). The targets are 0.6 of the bare route's requests per second, and a p50
+of 5 ms and a p99 of 25 ms at half the intake's top rate. Both are served by one process of uvicorn, asked in turn.
 """
 
 from __future__ import annotations
