@@ -16,9 +16,12 @@ import pytest
 
 from penstock.testing.broker_files import ADVANCED, free_ports
 from penstock.testing.broker_node import BrokerInfo, PrivateBroker
+from penstock.topology.build import build
+from penstock.topology.reading import read_spec
 from tests.support.brokers import installation, manage
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.postgres import PrivatePostgres
+from tests.support.processes import ROOT
 from tests.support.working import declare, empty
 
 #: Two queues of their own kinds, and two that share one.
@@ -31,6 +34,17 @@ def url(broker: BrokerInfo) -> Iterator[str]:
     name = f"whole-{uuid.uuid4().hex[:12]}"
     manage(broker, "PUT", f"/api/vhosts/{name}")
     asyncio.run(declare(broker.url_for(name), TOPOLOGY))
+    yield broker.url_for(name)
+    manage(broker, "DELETE", f"/api/vhosts/{name}")
+
+
+@pytest.fixture(scope="session")
+def our_url(broker: BrokerInfo) -> Iterator[str]:
+    """A virtual host with the topology of our services, the audit's queue included; tests empty what they look into."""
+    name = f"ours-{uuid.uuid4().hex[:12]}"
+    manage(broker, "PUT", f"/api/vhosts/{name}")
+    topology = build(read_spec(ROOT / "rabbitmq/topology.audit.yaml"))
+    asyncio.run(declare(broker.url_for(name), topology))
     yield broker.url_for(name)
     manage(broker, "DELETE", f"/api/vhosts/{name}")
 
@@ -84,7 +98,6 @@ class Fragile:
             yield
         finally:
             self.node.ctl("set_vm_memory_high_watermark", "0.6")
-
 
     @contextmanager
     def impatient(self) -> Iterator[None]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sqlite3
-import uuid
-from collections.abc import Iterator
 from contextlib import closing
 
 import orjson
@@ -16,17 +14,12 @@ import pytest
 from penstock import Dead, Done, Duplicate, Publisher
 from penstock.claims import StoreUrl
 from penstock.connect import store_for
-from penstock.testing.broker_node import BrokerInfo
-from penstock.topology.build import build as build_topology
-from penstock.topology.reading import read_spec
 from penstock_jobs import CREDIT_ADD, DAILY_DIGEST, SEND_EMAIL, CreditAdd, SendEmail
 from services.audit.app import build
 from services.audit.command import main, migrate
-from tests.support.brokers import manage
 from tests.support.outboxes import connect, rows
-from tests.support.processes import ROOT
 from tests.support.waiting import eventually
-from tests.support.working import declare, depth, empty, foreign, put, working
+from tests.support.working import depth, empty, foreign, put, working
 
 TABLE = (
     "SELECT job_id, kind, app_id, correlation_id, published, args_sha256, args_bytes FROM audit_jobs ORDER BY job_id"
@@ -35,29 +28,18 @@ GIFT = CreditAdd(user=123, amount=5, reason="späte Post")
 GIFT_BODY = '{"amount":5,"reason":"späte Post","user":123}'.encode()
 
 
-@pytest.fixture(scope="module")
-def url(broker: BrokerInfo) -> Iterator[str]:
-    """A virtual host with the whole topology and the audit's queue."""
-    name = f"audit-{uuid.uuid4().hex[:12]}"
-    manage(broker, "PUT", f"/api/vhosts/{name}")
-    topology = build_topology(read_spec(ROOT / "rabbitmq/topology.audit.yaml"))
-    asyncio.run(declare(broker.url_for(name), topology))
-    yield broker.url_for(name)
-    manage(broker, "DELETE", f"/api/vhosts/{name}")
-
-
-async def test_every_job_published_is_recorded_once_and_its_arguments_never(url: str, effect_store_url: str) -> None:
-    await empty(url, "jobs.audit", "jobs.credits", "jobs.email")
+async def test_every_job_is_recorded_once_and_its_arguments_never(our_url: str, effect_store_url: str) -> None:
+    await empty(our_url, "jobs.audit", "jobs.credits", "jobs.email")
     await migrate(StoreUrl.parse(effect_store_url))
-    with Publisher(url, app_id="shop") as publisher:
+    with Publisher(our_url, app_id="shop") as publisher:
         for _ in range(2):
             publisher.publish(CREDIT_ADD, GIFT, id="gift", correlation_id="order-7")
         publisher.publish(SEND_EMAIL, SendEmail(to="ada@example.org", template="welcome"), id="mail")
-    async with foreign(url) as channel:
+    async with foreign(our_url) as channel:
         await put(channel, "digest.daily", b'{"date": "not a day"}', message_id="broken", app_id="zero\0")
         await put(channel, "digest.daily", b"not JSON", message_id="garbage")
     store = store_for(effect_store_url)
-    async with working(url, build().handlers, queue="audit", store=store) as watched:
+    async with working(our_url, build().handlers, queue="audit", store=store) as watched:
         await eventually(lambda: len(watched.finished) >= 5, within=20)
     assert sorted(type(event.outcome).__name__ for event in watched.finished) == sorted(
         cls.__name__ for cls in (Done, Done, Done, Duplicate, Dead)
@@ -70,7 +52,7 @@ async def test_every_job_published_is_recorded_once_and_its_arguments_never(url:
     assert broken[:3] == ("broken", DAILY_DIGEST.name, "zero\N{REPLACEMENT CHARACTER}")
     assert "späte Post" not in str(rows(effect_store_url, "SELECT * FROM audit_jobs"))
     # Its own queue beside those that do the work: nobody waits for the audit, and it takes nothing from anybody.
-    assert (await depth(url, "jobs.credits"), await depth(url, "jobs.email")) == (2, 3)
+    assert (await depth(our_url, "jobs.credits"), await depth(our_url, "jobs.email")) == (2, 3)
 
 
 ADD = "INSERT INTO audit_jobs (job_id, kind, args_sha256, args_bytes) VALUES ('kept', 'a.b', '', 2)"

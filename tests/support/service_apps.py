@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from penstock import Event, Handlers, Worker
 from penstock.connect import store_for
 from penstock.events import ConsumingStarted
 from services.janitor import app as janitor_app
 from services.mailer.app import register_digest
+from services.sync import app as sync_app
 from tests.support.apps import Ledger
 
 #: Subscribers in a page.
@@ -23,6 +27,13 @@ def digests() -> Worker:
 def janitor() -> Worker:
     """The janitor as it is."""
     return _telling(janitor_app.build())
+
+
+@asynccontextmanager
+async def sync() -> AsyncIterator[Worker]:
+    """The sync as it is."""
+    async with sync_app.build() as worker:
+        yield _telling(worker)
 
 
 def _telling(worker: Worker) -> Worker:

@@ -14,7 +14,7 @@ from penstock import ConfigError, SchemaError
 from penstock.schedules.model import utc_text
 from penstock.schedules.reading import read_schedules
 from penstock.schedules.rendering import render
-from penstock_jobs import KINDS, PURGE_EXPIRED, DailyDigest, PurgeExpired
+from penstock_jobs import KINDS, PURGE_EXPIRED, DailyDigest, PurgeExpired, SyncPull
 from services.janitor.app import build
 from services.janitor.folders import Folder
 from services.janitor.ports import Expiring, Problem
@@ -251,4 +251,5 @@ def test_our_schedules_ask_for_kinds_of_the_catalogue_with_arguments_that_fit() 
     assert asked == {
         "purge-expired": ("2026-08-03T00:30:00Z", PurgeExpired(as_of=datetime(2026, 8, 3, 0, 30, tzinfo=UTC))),
         "daily-digest": ("2026-08-03T05:00:00Z", DailyDigest(date=date(2026, 8, 3))),
+        "sync-pull": ("2026-08-02T12:15:00Z", SyncPull()),
     }
