@@ -70,7 +70,13 @@ def _options() -> list[dict[str, Any]]:
     """The options of a job as parameters."""
     known = Options.model_json_schema(mode="validation")["properties"]
     return [
-        {"name": name, "in": "query", "required": False, "description": about.pop("description"), "schema": about}
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": about["description"],
+            "schema": about["anyOf"][0],  # the other one is null, which a parameter cannot be
+        }
         for name, about in known.items()
     ]
 
@@ -97,6 +103,7 @@ _BATCH_SCHEMA = {
 #: How each path is described to FastAPI.
 SUBMIT: dict[str, Any] = {
     "summary": "Submit a job",
+    "tags": ["jobs by kind"],
     "status_code": 202,
     "responses": {202: _answer("The broker has the job.", _ACCEPTED), **_problems(*_WHEN)},
     "openapi_extra": {
@@ -106,6 +113,7 @@ SUBMIT: dict[str, Any] = {
 }
 BATCH: dict[str, Any] = {
     "summary": "Submit many jobs",
+    "tags": ["jobs"],
     "status_code": 202,
     "responses": {
         202: _answer("All jobs are taken.", {"results": [{"status": 202, **_ACCEPTED}]}),
@@ -121,6 +129,7 @@ BATCH: dict[str, Any] = {
 }
 JOB: dict[str, Any] = {
     "summary": "Look at a job",
+    "tags": ["jobs"],
     "openapi_extra": {"parameters": [{"name": "job_id", "in": "path", "required": True, "schema": {"type": "string"}}]},
     "responses": {
         200: _answer("What the store knows.", {"id": _ID, **_SEEN, "queues": [_SEEN]}),
@@ -129,6 +138,7 @@ JOB: dict[str, Any] = {
 }
 KINDS: dict[str, Any] = {
     "summary": "List the kinds",
+    "tags": ["kinds"],
     "responses": {
         200: _answer("The kinds.", {"kinds": [{"kind": "email.send", "schema": {}, "examples": []}]}),
         **_problems(401, 429),
@@ -176,7 +186,7 @@ def _submit(generic: Mapping[str, Any], kind: JobKind[Any], schemas: dict[str, A
     return {
         **generic,
         "operationId": f"submit_{kind.name}",
-        "summary": kind.name,
+        "summary": told_of["description"].partition("\n")[0].partition(". ")[0].rstrip("."),
         "description": told_of["description"],
         "requestBody": {"required": True, "content": {_JSON: {"schema": about, "examples": examples}}},
     }
