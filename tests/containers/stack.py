@@ -29,13 +29,13 @@ class Stack:
         """The project's."""
         return self.variables["COMPOSE_PROJECT_NAME"]
 
-    def run(self, *command: str, within: float = 120, stdin: bytes = b"") -> str:
+    def run(self, *command: str, within: float = 120) -> str:
         """What *command* says, which must succeed."""
         done = subprocess.run(
             command,
             cwd=self.folder,
             env=self._environment,
-            input=stdin,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=within,
             check=False,
@@ -87,7 +87,8 @@ class Stack:
 
     def log(self, container: str) -> Iterator[tuple[str, Any]]:
         """Its lines of JSON, each with the time (RFC 3339) at which Docker got it."""
-        for line in self.run("docker", "logs", "--timestamps", container).splitlines():
+        both = 'exec docker logs --timestamps "$0" 2>&1'  # workers log on standard error, the catcher on the other
+        for line in self.run("sh", "-c", both, container).splitlines():
             at, _, text = line.partition(" ")
             if text.startswith("{"):
                 yield at, orjson.loads(text)

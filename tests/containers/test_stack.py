@@ -103,10 +103,10 @@ def test_the_image_is_small_closed_and_without_a_compiler(stack: Stack) -> None:
     assert image["Config"]["Healthcheck"]["Test"][0] == "CMD"
     assert image["Config"]["Labels"]["org.opencontainers.image.title"] == "penstock"
     [mailer] = stack.containers("mailer")
-    look = "for tool in gcc cc g++ make pip; do command -v $tool; done; touch /app/x 2>&1; ls -a /app; id -u"
+    look = "for tool in gcc cc g++ make; do command -v $tool; done; touch /app/x 2>&1; ls -a /app; id -u"
     said = stack.run("docker", "exec", mailer, "sh", "-c", look)
     assert "Read-only file system" in said
-    assert not {"gcc", "secrets", ".git", "tests"} & set(said.replace("/", " ").split()), said
+    assert not {"gcc", "cc", "g++", "make", "secrets", ".git", "tests"} & set(said.replace("/", " ").split()), said
     assert said.split()[-1] == "10001"
 
 
@@ -115,21 +115,13 @@ def test_both_generations_of_compose_take_the_file(stack: Stack) -> None:
     words = ["--profile", "demo", "--profile", "monitoring", "--profile", "tools", "config", "--quiet"]
     for program in ("/usr/bin/docker-compose", f"{tree}/usr/bin/docker-compose"):
         assert stack.run(program, *words).strip() == ""
-    versions = [
-        stack.run(program, "version").split("\n")[0] for program in ("docker-compose", f"{tree}/usr/bin/docker-compose")
-    ]
-    print("parsed by:", "; ".join(versions))  # noqa: T201
+        print("read by", stack.run(program, "version").split("\n")[0])  # noqa: T201
 
 
 def test_only_the_doors_for_people_are_open_and_only_to_this_machine(stack: Stack) -> None:
-    doors = stack.run(
-        "docker", "ps", "--format", "{{.Ports}}", "--filter", f"label=com.docker.compose.project={stack.name}"
-    )
-    published = re.findall(r"(\S+):(\d+)->(\d+)", doors)
-    assert sorted((address, inside) for address, _, inside in published) == [
-        ("127.0.0.1", "15672"),
-        ("127.0.0.1", "8000"),
-    ]
+    ours = f"label=com.docker.compose.project={stack.name}"
+    published = re.findall(r"(\S+):\d+->(\d+)", stack.run("docker", "ps", "--format", "{{.Ports}}", "--filter", ours))
+    assert sorted(published) == [("127.0.0.1", "15672"), ("127.0.0.1", "8000")]
 
 
 def test_every_job_is_accounted_for_while_mailers_are_scaled_and_one_crashes(stack: Stack) -> None:
