@@ -22,7 +22,7 @@ from services.intake.tokens import ANYBODY, Client, Tokens
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _LOCAL_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.ASCII | re.IGNORECASE)
 
-#: Paths that need no token, where they are served at all.
+#: Paths that need no token, where they are served at all; so do the files of the page.
 OPEN = ("/docs", "/openapi.json")
 
 _log = structlog.stdlib.get_logger("penstock.intake")
@@ -113,7 +113,7 @@ class Door:
     def _admit(self, scope: Scope, headers: Headers) -> None:
         if self.under_way > self._most:
             raise Problem(503, "busy", f"{self._most} requests are under way", retry_after=BUSY)
-        if scope["path"].startswith(OPEN):
+        if scope["path"] in OPEN or scope["path"].startswith("/docs/"):
             return
         client = scope["state"]["client"] = self._client(headers)
         self._rates.charge(client.name)

@@ -56,7 +56,6 @@ TITLES = {
     "misdirected": "This host name is not served here",
     "rate": "Too many requests",
     "busy": "Too much is under way",
-    "draining": "The door is closing",
     "broker": "The broker does not take jobs now",
     "unroutable": "No queue takes this kind",
     "refused": "The broker refused the job",

@@ -78,7 +78,8 @@ class Submissions:
                 continue
             if ours:
                 under_way.ours.append((place, ticket))
-            elif ticket.taken is not None:
+            else:
+                assert ticket.taken is not None
                 under_way.others.append((place, ticket.taken))
 
     async def _publish(self, jobs: Sequence[NewJob[Any]]) -> Sequence[Exception | None]:

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from penstock import ConfigError
+from penstock.topology.matching import matches
+from penstock.topology.reading import read_spec
+from penstock_jobs import KINDS
 from services.intake.settings import Settings
 from tests.support.commands import Finished
 from tests.support.intake import WELCOME, Intake, intake_process
@@ -239,3 +242,10 @@ def test_a_broken_file_of_tokens_is_told_with_every_line(tmp_path: Path) -> None
     assert refused.code == 5
     assert [line.split(":")[2] for line in refused.err.splitlines()] == ["1", "2", "3", "3", "3"]
     assert "did you mean publish?" in refused.err
+
+
+def test_the_broker_lets_the_intake_publish_every_kind_of_the_catalogue() -> None:
+    spec = read_spec(ROOT / "rabbitmq" / "topology.yaml")
+    [user] = [user for user in spec.users if user.name == "intake"]
+    refused = [kind.name for kind in KINDS if not any(matches(pattern, kind.name) for pattern in user.publishes)]
+    assert refused == []
