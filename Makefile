@@ -29,12 +29,13 @@ test-matrix: venv ## Test everything on RabbitMQ 3.10, 4.0 and 4.3 (root, Debian
 	@$(SCRIPTS)/chroot-broker sid
 	PENSTOCK_TEST_BROKERS=3.10,4.0,4.3 $(TEST) -m "matrix or not matrix" tests
 
-check: venv ## Lint, formats, types, layers, schedules
+check: venv ## Lint, formats, types, layers, schedules, catalogue
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
 	PENSTOCK_STORE_URL=sqlite:///store.db .venv/bin/penstock schedule check services/scheduler/schedules.yaml
+	PENSTOCK_STORE_URL=sqlite:///store.db .venv/bin/penstock catalogue check --file rabbitmq/topology.audit.yaml
 
 format: venv ## Put the code into the project's format
 	.venv/bin/ruff check --fix .
