@@ -7,11 +7,10 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
-from penstock import ConfigError, PenstockError, Worker
+from penstock import PenstockError, Worker
 from penstock.claims import StoreUrl
-from penstock.connect import store_for
+from penstock.service_tables import make_tables
 from penstock.settings import Settings
-from penstock.storing import EffectStore
 from services.credits import ledger
 from services.credits.handlers import handlers
 
@@ -28,19 +27,7 @@ async def migrate(url: StoreUrl) -> None:
 
     Raises ``ConfigError``, ``StoreUnavailable``.
     """
-    store = store_for(url)
-    if not isinstance(store, EffectStore):
-        raise ConfigError(f"{store.shown} cannot hold a ledger: set PENSTOCK_STORE_URL to sqlite:// or postgresql://")
-    await store.migrate()
-    await store.open()
-    try:
-        async with store.effect() as effect:
-            if url.scheme == "postgresql":
-                # IF NOT EXISTS alone: who is second at the same instant gets an error there.
-                await effect.transaction.execute("SELECT pg_advisory_xact_lock(%s)", (_TABLES_LOCK,))
-            await ledger.make_tables(effect.transaction)
-    finally:
-        await store.close()
+    await make_tables(url, "a ledger", _TABLES_LOCK, ledger.make_tables)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

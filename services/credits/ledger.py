@@ -35,8 +35,8 @@ class Overdrawn(Exception):
     """A user has less than was to be taken."""
 
 
-async def make_tables(tx: Transaction) -> None:
-    """Make what is missing. Idempotent."""
+async def make_tables(tx: Transaction, _scheme: str) -> None:
+    """Make what is missing; the same on SQLite and PostgreSQL. Idempotent."""
     for statement in _TABLES:
         await tx.execute(statement)
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any  # commands take what their parsers do
 
 from pydantic import TypeAdapter, ValidationError
 
-from penstock import ConfigError, PenstockError, Transaction, UsageError
+from penstock import PenstockError, UsageError
 from penstock.claims import StoreUrl
-from penstock.connect import store_for
+from penstock.service_tables import make_tables, transaction
 from penstock.settings import Settings
-from penstock.storing import EffectStore
 from penstock_jobs.email import Address
 from services.mailer import subscribers
 
 _TABLES_LOCK = 0x6D61696C6572  # "mailer"
+_HOLDS = "subscribers"
 _ADDRESS: TypeAdapter[str] = TypeAdapter(Address)
 
 
@@ -28,12 +27,7 @@ async def migrate(url: StoreUrl) -> str:
 
     Raises ``ConfigError``, ``StoreUnavailable``.
     """
-    await _store(url).migrate()
-    async with _transaction(url) as tx:
-        if url.scheme == "postgresql":
-            # IF NOT EXISTS alone: who is second at the same instant gets an error there.
-            await tx.execute("SELECT pg_advisory_xact_lock(%s)", (_TABLES_LOCK,))
-        await subscribers.make_tables(tx, url.scheme)
+    await make_tables(url, _HOLDS, _TABLES_LOCK, subscribers.make_tables)
     return f"the list of subscribers is ready in {url.shown}"
 
 
@@ -43,14 +37,14 @@ async def subscribe(url: StoreUrl, email: str, name: str) -> str:
         _ADDRESS.validate_python(email)
     except ValidationError:
         raise UsageError(f"{email!r} is no plain address such as ada@example.org") from None
-    async with _transaction(url) as tx:
+    async with transaction(url, _HOLDS) as tx:
         number = await subscribers.subscribe(tx, email, name)
     return f"{email} is subscriber {number}"
 
 
 async def unsubscribe(url: StoreUrl, email: str) -> str:
     """Let *email* get no more digests. Raises as ``migrate``."""
-    async with _transaction(url) as tx:
+    async with transaction(url, _HOLDS) as tx:
         gone = await subscribers.unsubscribe(tx, email)
     return f"{email} gets no more digests" if gone else f"{email} gets none"
 
@@ -74,26 +68,6 @@ _COMMANDS: dict[str, Callable[..., Coroutine[Any, Any, str]]] = {
     "subscribe": subscribe,
     "unsubscribe": unsubscribe,
 }
-
-
-@asynccontextmanager
-async def _transaction(url: StoreUrl) -> AsyncIterator[Transaction]:
-    store = _store(url)
-    await store.open()
-    try:
-        async with store.effect() as effect:
-            yield effect.transaction
-    finally:
-        await store.close()
-
-
-def _store(url: StoreUrl) -> EffectStore:
-    store = store_for(url)
-    if not isinstance(store, EffectStore):
-        raise ConfigError(
-            f"{store.shown} cannot hold subscribers: set PENSTOCK_STORE_URL to sqlite:// or postgresql://"
-        )
-    return store
 
 
 def _parser() -> argparse.ArgumentParser:
