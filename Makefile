@@ -3,7 +3,8 @@ SHELL := /bin/bash
 PYTHON_OF_VENV := .venv/bin/python
 SCRIPTS := infra/scripts
 TESTED_WITH := rabbitmq-server amqp-tools postgresql redis-server prometheus prometheus-alertmanager libfaketime chromium
-TEST := $(PYTHON_OF_VENV) -m pytest --ignore=tests/bench --ignore=tests/containers
+# Files are dealt to three processes: most tests wait for something. A file stays together, for its fixtures are dear.
+TEST := $(PYTHON_OF_VENV) -m pytest --ignore=tests/bench --ignore=tests/containers -n 3 --dist loadfile
 EXTRAS_OF_IMAGE := --extra worker --extra postgres --extra redis --extra services --extra otel
 
 .DEFAULT_GOAL := help

@@ -1,5 +1,10 @@
 """What every test may ask for by name, and how properties are tried."""
 
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
 from hypothesis import settings
 
 from tests.support.brokers import broker, broker_version, own_broker, vhost, vhost_url
@@ -24,3 +29,11 @@ __all__ = [
 # A machine under load is slow, not wrong: no deadline per example.
 settings.register_profile("penstock", deadline=None)
 settings.load_profile("penstock")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test printed and logged goes from process to process as UTF-8, and some print what is none, on purpose."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
