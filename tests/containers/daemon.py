@@ -31,6 +31,7 @@ def daemon() -> Iterator[dict[str, str]]:
             assert process.poll() is None, (state / "log").read_text()[-2000:]
             print(f"no Docker daemon answers: started a private one, whose images are in {KEPT}")  # noqa: T201
             yield where
+            _docker(where, "image", "prune", "--force", "--filter", "until=24h")  # stages of old builds
         finally:
             process.terminate()
             process.wait(60)
@@ -42,11 +43,8 @@ def _command(state: Path) -> list[str]:
 
 
 def _answers(where: dict[str, str]) -> bool:
-    asked = subprocess.run(
-        ["docker", "version", "--format", "{{.Server.Version}}"],
-        env=os.environ | where,
-        capture_output=True,
-        timeout=20,
-        check=False,
-    )
-    return asked.returncode == 0
+    return _docker(where, "version", "--format", "{{.Server.Version}}").returncode == 0
+
+
+def _docker(where: dict[str, str], *words: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["docker", *words], env=os.environ | where, capture_output=True, timeout=60, check=False)
