@@ -200,7 +200,7 @@ def test_a_queue_the_topology_does_not_know_is_code_5(url: str, shop: Path) -> N
         (("pubish", "email.send"), "No such command 'pubish'. Did you mean 'publish'? (penstock --help)"),
         (("dead", "lst"), "No such command 'lst'. Did you mean 'list'? (penstock dead --help)"),
         (("publish",), "Missing argument 'KIND'"),
-        (("dead", "purge"), "name a filter, or say --all"),
+        (("dead", "discard"), "name a filter, or say --all"),
         (("dead", "show", "nope", "--queue", "email"), "no dead letter with the id 'nope'"),
     ],
 )

@@ -61,8 +61,8 @@ def words_of(done: Finished) -> str:
 @ON_BOTH
 def test_migrate_says_what_it_did_and_does_it_once(empty_url: str) -> None:
     command = partial(penstock, "store", "migrate", PENSTOCK_STORE_URL=empty_url)
-    assert command() == Finished(0, "schema 0 -> 2\n", "")
-    assert command() == Finished(0, "schema 2, nothing to do\n", "")
+    assert command() == Finished(0, "schema 0 -> 3\n", "")
+    assert command() == Finished(0, "schema 3, nothing to do\n", "")
 
 
 def test_what_needs_the_tables_says_how_to_get_them(empty_url: str) -> None:
@@ -82,13 +82,13 @@ def test_status_counts_records_and_what_waits_in_the_outbox(store_url: str) -> N
     done = penstock("store", "status", PENSTOCK_STORE_URL=store_url)
     assert done.code == 0
     store, schema, records, oldest, outbox = done.out.splitlines()
-    assert (store[:9], schema, records) == ("store    ", "schema   2", "records  1 done, 1 running")
+    assert (store[:9], schema, records) == ("store    ", "schema   3", "records  1 done, 1 running")
     assert oldest.startswith("oldest   20")
     assert outbox.startswith("outbox   3 waiting, the oldest for ")
     assert outbox.endswith("; 0 parked")
     facts = orjson.loads(penstock("store", "status", "--json", PENSTOCK_STORE_URL=store_url).out)
     assert facts["records"] == {"done": 1, "running": 1}
-    assert (facts["schema"], facts["outbox"]["waiting"], facts["outbox"]["parked"]) == (2, 3, 0)
+    assert (facts["schema"], facts["outbox"]["waiting"], facts["outbox"]["parked"]) == (3, 3, 0)
 
 
 def test_show_tells_a_job_with_its_result_and_forget_ends_its_memory(store_url: str) -> None:

@@ -109,7 +109,7 @@ class NodeFolder:
         if known is not None:
             return known
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write(self.password_file, secrets.token_urlsafe(18))
+        _write(self.password_file, secrets.token_hex(16))  # rabbitmqctl takes one that begins with a dash for an option
         _write(self.path / ".erlang.cookie", secrets.token_hex(16), mode=0o400)
         state = NodeState(f"penstock-{secrets.token_hex(4)}@localhost", Ports(*free_ports(5)), root)
         self.save(state)
