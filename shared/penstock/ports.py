@@ -61,7 +61,10 @@ class Subscription(Protocol):
         ...
 
     async def widen(self, prefetch: int) -> None:
-        """Consume with another *prefetch* from now on, on the same channel: outstanding deliveries stay settleable."""
+        """Consume with another *prefetch* from now on, on the same channel: outstanding deliveries stay settleable.
+
+        Where the window is full but for what was acked in the same turn of the loop, the broker takes nothing back.
+        """
         ...
 
     async def cancel(self) -> None:

@@ -256,6 +256,23 @@ async def test_the_prefetch_holds_after_widening(link_broker: LinkBroker) -> Non
     assert not subscription.ended.done()
 
 
+async def test_widening_with_the_first_ack_hands_nothing_over_that_comes_again(link_broker: LinkBroker) -> None:
+    """Otherwise each start of a worker would count as a death of the next message's worker."""
+    names = [f"q{number}" for number in range(12)]
+    link = await linked(link_broker, *names)
+    for name in names:
+        await publish(link, name, *(Message(b"{}") for _ in range(4)))
+    seen: list[tuple[bool, int]] = []
+    for name in names:
+        inbox = Inbox()
+        subscription = await link.consume(name, 1, inbox, name)
+        subscription.ack(await inbox.next())
+        await subscription.widen(3)
+        seen += [(delivery.redelivered, delivery.deliveries) for delivery in await inbox.take(3)]
+    assert seen == [(False, 0)] * 36
+    await link.close()
+
+
 async def test_ending_anything_twice_is_ending_it_once(link_broker: LinkBroker) -> None:
     link = await linked(link_broker, "q")
     subscription = await link.consume("q", 1, Inbox(), "c")

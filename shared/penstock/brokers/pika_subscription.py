@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
+from typing import Any  # what a coroutine is sent
 
 from penstock.brokers.acks import AckLedger
 from penstock.brokers.channels import Channel
@@ -42,6 +43,7 @@ class PikaSubscription(ContentSink):
         self._ledger = AckLedger()
         self._outstanding: dict[int, Delivery] = {}
         self._collecting = False
+        self._holds = 0  # widenings under way
         self._recent, self._last_sent = 0, 0.0
         self._changing = asyncio.Lock()
         self._ask_why = ask_why
@@ -81,16 +83,26 @@ class PikaSubscription(ContentSink):
         """See ``Subscription.reject``."""
         self._nack(delivery, requeue=False)
 
-    async def widen(self, prefetch: int) -> None:
-        """See ``Subscription.widen``. Never raises: a failure ends the subscription."""
-        async with self._changing:
-            if not self._alive or not self._tag:
-                return
-            try:
-                await self._cancel()
-                await self.start(prefetch)
-            except BrokerError as error:
-                self._end(error)
+    def widen(self, prefetch: int) -> Coroutine[Any, Any, None]:
+        """See ``Subscription.widen``. Never raises: a failure ends the subscription.
+
+        From this call on, acks are held until the broker consumes anew. An ack makes room in the old window, and what
+        RabbitMQ has put there when the cancel comes it takes back and counts as a failed delivery (seen on 3.10.8).
+        """
+        self._holds += 1
+        return self._widen(prefetch)
+
+    async def _widen(self, prefetch: int) -> None:
+        try:
+            async with self._changing:
+                if self._alive and self._tag:
+                    await self._cancel()
+                    await self.start(prefetch)
+        except BrokerError as error:
+            self._end(error)
+        finally:
+            self._holds = max(0, self._holds - 1)
+            self._send_acks()
 
     async def cancel(self) -> None:
         """See ``Subscription.cancel``. Never raises: without the broker's answer the subscription ends."""
@@ -105,6 +117,7 @@ class PikaSubscription(ContentSink):
     async def close(self) -> None:
         """See ``Subscription.close``."""
         self._closing = True
+        self._holds = 0
         self._send_acks()
         if self._recent > _ON_THE_WAY:
             await asyncio.sleep(_ARRIVED_AFTER)
@@ -131,7 +144,7 @@ class PikaSubscription(ContentSink):
 
     def _send_acks(self) -> None:
         self._collecting = False
-        if self._alive:
+        if self._alive and not self._holds:
             number = self._channel.number
             self._put([encode_ack(number, tag, multiple) for tag, multiple in self._ledger.collect()])
             if self.on_acks is not None and self._finished:
