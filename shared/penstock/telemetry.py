@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from penstock import __version__
+from penstock import __version__, tracing
 from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def setup(service: str, environ: Mapping[str, str] = os.environ) -> None:
     where the packages are missing.
     """
     exporter = _chosen(environ)
-    if exporter is None or _is_set_up():
+    if exporter is None or tracing.active():
         return
     try:
         _install(exporter, service)
@@ -43,11 +43,6 @@ def _chosen(environ: Mapping[str, str]) -> str | None:
     if asked not in ("otlp", "console", "none"):
         raise ConfigError(f"{EXPORTER} is {asked!r}; it is one of otlp, console, none")
     return None if asked == "none" else asked
-
-
-def _is_set_up() -> bool:
-    trace = sys.modules.get("opentelemetry.trace")
-    return trace is not None and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def _install(exporter: str, service: str) -> None:

@@ -7,11 +7,18 @@ A process whose application has set up no tracer provider makes no span, writes 
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import lru_cache, wraps
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple  # modules that may not be there, header values of any type
+from typing import (
+    TYPE_CHECKING,
+    Any,  # modules that may not be there, header values of any type
+    NamedTuple,
+    ParamSpec,
+    TypeVar,
+)
 
 from penstock import headers as h
 from penstock.copies import kind_of, origin_of
@@ -24,7 +31,12 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Link, Span, SpanContext, Tracer, TracerProvider
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 CONFIRMED = "confirmed"
+
+_log = logging.getLogger("penstock.tracing")
 
 #: Longer values of ``tracestate`` may be cut by whom they pass (https://www.w3.org/TR/trace-context/#tracestate-limits).
 _MAX_TRACESTATE = 512
@@ -37,6 +49,26 @@ class Run(NamedTuple):
     token: Token[Context]
 
 
+def _harmless(told: Callable[P, R | None]) -> Callable[P, R | None]:
+    """*told*, but what it raises is logged: samplers and processors are the application's, and must stop no job."""
+
+    @wraps(told)
+    def tell(*args: P.args, **kwargs: P.kwargs) -> R | None:
+        try:
+            return told(*args, **kwargs)
+        except Exception:  # noqa: BLE001 - foreign code
+            _log.exception("a span could not be told")
+            return None
+
+    return tell
+
+
+def active() -> bool:
+    """Whether the application has set up a tracer provider in this process."""
+    return _api() is not None
+
+
+@_harmless
 def publishing(message: Message, exchange: str, key: str, operation: str = "send") -> Span | None:
     """Begin the span of publishing *message*, and write it into its headers; None when nobody traces.
 
@@ -50,20 +82,23 @@ def publishing(message: Message, exchange: str, key: str, operation: str = "send
     return span
 
 
+@_harmless
 def forwarding(message: Message, exchange: str, key: str) -> Span | None:
     """Begin the span of publishing a *message* that was created elsewhere, in the trace its headers tell of."""
     api = _api()
     return None if api is None else _send_span(api, message, exchange, key, "send", _origin(api, message.headers))
 
 
+@_harmless
 def published(span: Span, result: str) -> None:
     """End the span of a publish that was answered: *result* is ``confirmed``, or the name of an error's class."""
     if result != CONFIRMED:
         span.set_attribute("error.type", result)
-        span.set_status(_trace().StatusCode.ERROR, result)
+        _set_error(span, result)
     span.end()
 
 
+@_harmless
 def running(delivery: Delivery, kind: str | None = None) -> Run | None:
     """Begin the span of a run of *delivery* and make it the current one; None when nobody traces.
 
@@ -86,6 +121,7 @@ def running(delivery: Delivery, kind: str | None = None) -> Run | None:
     return Run(span, context.attach(api.set_span_in_context(span)))
 
 
+@_harmless
 def ended(run: Run, outcome: Outcome) -> None:
     """End the span of a run with what became of the job."""
     from opentelemetry import context
@@ -159,8 +195,10 @@ def _api() -> Any:
     return trace
 
 
-def _trace() -> Any:
-    return sys.modules["opentelemetry.trace"]
+def _set_error(span: Span, words: str) -> None:
+    from opentelemetry.trace import StatusCode
+
+    span.set_status(StatusCode.ERROR, words)
 
 
 @lru_cache(8)
@@ -213,7 +251,7 @@ def _processed(delivery: Delivery) -> dict[str, str | int]:
 def _tell_failure(span: Span, outcome: Retried | Dead) -> None:
     failure = outcome.failure
     span.set_attribute("error.type", failure.type)
-    span.set_status(_trace().StatusCode.ERROR, failure.text)
+    _set_error(span, failure.text)
     told = {"exception.type": failure.type, "exception.message": failure.text}
     if failure.traceback:
         told["exception.stacktrace"] = failure.traceback

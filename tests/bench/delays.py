@@ -26,11 +26,9 @@ from penstock.ports import Link, Outlet
 from penstock.testing.broker_node import PrivateBroker
 from penstock.topology.names import DELAY
 from penstock.topology.reading import parse_spec
+from tests.bench import page
 from tests.bench.machine import machine
 from tests.support.brokers import installation
-
-DOC = Path(__file__).parents[2] / "docs" / "delays.md"
-BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 
 #: The shortest delay of each number of hops.
 DELAYS = {1: 1, 2: 3, 3: 7, 8: 255}
@@ -130,13 +128,6 @@ def _row(row: Measured) -> str:
     return f"| {row.version} | {waits} | {seconds} | {row.rate:,.0f}/s |"
 
 
-def write(text: str) -> None:
-    """Put *text* between the marks in docs/delays.md."""
-    before, _, rest = DOC.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOC.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
-
-
 def main() -> None:
     """Measure what the command line says."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.delays")
@@ -148,7 +139,7 @@ def main() -> None:
     text = table([row for series in options.series for row in rows(series, options.hops, options.messages)])
     sys.stdout.write(text)
     if options.write:
-        write(text)
+        page.write(page.DOCS / "delays.md", text)
 
 
 if __name__ == "__main__":

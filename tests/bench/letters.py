@@ -30,11 +30,9 @@ from penstock.ports import Outlet
 from penstock.testing.broker_node import PrivateBroker
 from penstock.topology.names import DEAD
 from penstock.topology.reading import parse_spec
+from tests.bench import page
 from tests.bench.machine import machine
 from tests.support.brokers import installation
-
-DOC = Path(__file__).parents[2] / "docs" / "dead-letters.md"
-BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 
 WORK, LETTERS = "jobs.email", "jobs.email.dead"
 CAUSES = 40
@@ -135,13 +133,6 @@ def table(measured: Sequence[Measured]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(text: str) -> None:
-    """Put *text* between the marks in docs/dead-letters.md."""
-    before, _, rest = DOC.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOC.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
-
-
 def main() -> None:
     """Measure what the command line says."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.letters")
@@ -152,7 +143,7 @@ def main() -> None:
     text = table(list(rows(options.series, options.letters)))
     sys.stdout.write(text)
     if options.write:
-        write(text)
+        page.write(page.DOCS / "dead-letters.md", text)
 
 
 if __name__ == "__main__":

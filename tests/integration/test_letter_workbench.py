@@ -1,4 +1,4 @@
-"""The dead-letter workbench on a real broker: letters grouped, edited, replayed, discarded, and kept in files."""
+"""The dead-letter workbench on a real broker: letters grouped, replayed, discarded, and kept in files."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from penstock.dead_letters import DeadLetters
 from penstock.errors import TopologyMismatch
 from penstock.letters import Filter
 from tests.support.brokers import Vhost, manage
-from tests.support.commands import penstock
-from tests.support.letters import AUDIT, DEAD, WORK, bury, dead, lying, told
+from tests.support.letters import AUDIT, DEAD, WORK, audit, bury, dead, lying, told
 from tests.support.waiting import eventually
-from tests.support.working import depth, empty, foreign, put, take, take_all, working
+from tests.support.working import depth, empty, foreign, put, take, working
 
 EMAIL = ("--queue", "email")
 MINUTE = 60_000
@@ -31,12 +30,6 @@ MINUTE = 60_000
 async def nothing_waits(url: str) -> None:
     """Every test finds empty queues."""
     await empty(url, WORK, DEAD, AUDIT, "jobs.unrouted")
-
-
-async def audit(url: str) -> list[dict[str, Any]]:
-    """The entries of the audit, the oldest first; they stay."""
-    async with DeadLetters(broker_for(url)) as letters:
-        return [orjson.loads(entry.message.body) for entry in await letters.letters(AUDIT)]
 
 
 # --- looking ----------------------------------------------------------------------------------------------------------
@@ -222,140 +215,6 @@ async def test_canaries_that_a_store_knows_and_that_have_not_ended_keep_the_othe
     assert stopped.code == 6, stopped.err
     assert orjson.loads(stopped.out)["canaries"][DEAD]["0"]["fate"] == "not ended yet"
     assert orjson.loads(stopped.out)["replayed"] == 1
-
-
-# --- killed at each step ----------------------------------------------------------------------------------------------
-
-
-async def test_killed_at_any_step_nothing_is_lost_and_the_next_run_ends_it(url: str, tmp_path: Path) -> None:
-    ids = await bury(url, 4)
-    file = str(tmp_path / "letters.ndjson")
-    assert (await dead(url, "export", *EMAIL, "--output", file)).code == 0
-    replay, discard = ("replay", *EMAIL, "1", "3"), ("discard", *EMAIL, "2", "--because", "test")
-    edit, put_back = ("edit", "0", *EMAIL, "--args", '{"n": 7}', "--no-check"), ("import", file)
-
-    for place, words in (
-        ("letters-named", replay),
-        ("letter-confirmed", replay),
-        ("letter-confirmed", discard),
-        ("letter-confirmed", edit),
-    ):
-        await killed(url, place, words)
-        await eventually(lambda: _at_least(url, len(ids)), within=20)
-    # An original leaves when its ack comes, and no process lived to send one; the edited one stands beside its own.
-    assert sorted(letter["id"] for letter in await told(url, "list", *EMAIL)) == ["0", *ids]
-    assert Counter(entry["action"] for entry in await audit(url)) == {"export": 1, "replay": 2, "discard": 1, "edit": 1}
-
-    for words in (replay, discard):
-        assert (await dead(url, *words)).code == 0
-    async with foreign(url) as channel:
-        jobs = await take_all(channel, WORK)
-    assert {job.message_id for job in jobs} == {"1", "3"}
-    assert len(jobs) <= 4, "doubled at most what was under way"
-    assert {job.headers["penstock-copy"] for job in jobs} == {1}, "by which the double is known"
-
-    await killed(url, "letters-named", put_back)
-    assert await told(url, *put_back) == {"imported": 3, "there": 1, "failed": []}
-    assert sorted(map(str, await lying(url))) == ["0", *ids], "put back once each, however often it was begun"
-
-
-async def killed(url: str, place: str, words: tuple[str, ...]) -> None:
-    """Run ``penstock dead`` in a process that dies at *place*."""
-    failpoints = {"RABBITMQ_URL": url, "PENSTOCK_FAILPOINTS": f"{place}=kill"}
-    done = await asyncio.to_thread(penstock, "dead", *words, **failpoints)
-    assert done.code == -9, done.err
-
-
-async def _at_least(url: str, count: int) -> bool:
-    return await depth(url, DEAD) >= count
-
-
-# --- edit -------------------------------------------------------------------------------------------------------------
-
-
-async def a_letter(url: str, body: bytes = b'{"to": "nobody", "template": "welcome"}', **properties: Any) -> None:
-    """One dead letter of the catalogue's kind ``email.send``, called ``wrong``."""
-    story = {"penstock-reason": "schema", "penstock-copy": 2, "penstock-replays": 3, "penstock-error": "to: no address"}
-    async with foreign(url) as channel:
-        fields = {"message_id": "wrong", "type": "email.send", "headers": story} | properties
-        await put(channel, WORK, body, "jobs.dead", **fields)
-
-
-async def test_an_edited_letter_is_the_next_copy_of_the_same_job_with_its_story(url: str) -> None:
-    await a_letter(url)
-    done = await dead(url, "edit", "wrong", *EMAIL, "--patch", '{"to": "ada@example.org"}', "--because", "typo")
-    assert done.code == 0, done.err
-    assert '+  "to": "ada@example.org"' in done.out
-    [letter] = await told(url, "show", "wrong", *EMAIL)
-    assert (letter["copy"], letter["replays"], letter["reason"]) == (3, 0, "schema")
-    assert orjson.loads(letter["arguments"]) == {"to": "ada@example.org", "template": "welcome"}
-    assert " edited by " in letter["history"][-1]
-    begins, ends = await audit(url)
-    assert (begins["action"], begins["ids"], begins["because"]) == ("edit", ["wrong"], "typo")
-    assert (ends["stage"], ends["count"], ends["run"]) == ("ends", 1, begins["run"])
-
-
-async def test_an_edit_can_let_the_job_run_at_once_and_change_its_kind(url: str) -> None:
-    await a_letter(url, type="emial.send")
-    patch = '[{"op": "test", "path": "/to", "value": "nobody"}, {"op": "replace", "path": "/to", "value": "a@b.org"}]'
-    done = await told(url, "edit", "wrong", *EMAIL, "--kind", "email.send", "--patch", patch, "--replay")
-    assert (done["changed"], done["replayed"]) == (True, True)
-    async with foreign(url) as channel:
-        job = await take(channel, WORK)
-    assert (job.type, job.message_id, job.headers["penstock-copy"]) == ("email.send", "wrong", 3)
-    assert orjson.loads(job.body)["to"] == "a@b.org"
-    assert await depth(url, DEAD) == 0
-
-
-async def test_an_editor_edits_and_what_it_leaves_broken_is_kept(url: str, tmp_path: Path) -> None:
-    await a_letter(url)
-    editor = tmp_path / "editor"
-    editor.write_text('#!/bin/sh\nsed -i "s/nobody/ada@example.org/" "$1"\n')
-    editor.chmod(0o700)
-    done = await dead(url, "edit", "wrong", *EMAIL, EDITOR=str(editor))
-    assert done.code == 0, done.err
-    editor.write_text('#!/bin/sh\necho "{broken" > "$1"\n')
-    broken = await dead(url, "edit", "wrong", *EMAIL, EDITOR=str(editor), TMPDIR=str(tmp_path))
-    assert (broken.code, "your text is in" in broken.err) == (2, True)
-    [letter] = await told(url, "show", "wrong", *EMAIL)
-    assert '"ada@example.org"' in letter["arguments"]
-    unchanged = await dead(url, "edit", "wrong", *EMAIL, EDITOR="true")
-    assert (unchanged.code, unchanged.out) == (0, "nothing to change\n")
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "why"),
-    [
-        (("wrong", "--patch", '{"to": 5}'), 2, "do not fit email.send: to: "),
-        (("wrong", "--patch", '{"to": '), 2, "the patch cannot be read as JSON"),
-        (("wrong", "--patch", '[{"op": "remove", "path": "/nothing"}]'), 2, "operation 1 of the patch: there is no"),
-        (("wrong", "--args", "[]", "--no-check"), 2, "object"),
-        (("wrong", "--args", '{"x": NaN}', "--no-check"), 2, "not JSON"),
-        (("wrong", "--patch", "[1e999]"), 2, "op is one of"),
-        (("wrong", "--kind", "email.none", "--patch", "{}"), 2, "no kind 'email.none'"),
-        (("wrong", "--kind", "No!", "--patch", "{}"), 2, "cannot be a kind"),
-        (("wrong", "--args", "{}", "--patch", "{}"), 2, "cannot be given together"),
-        (("nobody", "--patch", "{}"), 2, "no dead letter with the id 'nobody'"),
-        (("wrong", "--args", "@/nowhere"), 2, "cannot read /nowhere"),
-    ],
-)
-async def test_an_edit_that_cannot_be_meant_changes_nothing(
-    url: str, words: tuple[str, ...], code: int, why: str
-) -> None:
-    await a_letter(url)
-    refused = await dead(url, "edit", *words, *EMAIL)
-    assert (refused.code, len(refused.err.splitlines())) == (code, 1)
-    assert why in refused.err
-    assert await lying(url) == ["wrong"]
-    assert await depth(url, AUDIT) == 0
-
-
-async def test_of_two_letters_of_one_job_the_copy_has_to_be_named(url: str) -> None:
-    await a_letter(url)
-    await a_letter(url, headers={"penstock-copy": 3})
-    refused = await dead(url, "edit", "wrong", *EMAIL, "--patch", '{"to": "a@b.org"}')
-    assert (refused.code, "copy 2 in jobs.email.dead, copy 3 in" in refused.err) == (2, True)
-    assert (await dead(url, "edit", "wrong", *EMAIL, "--copy", "2", "--patch", '{"to": "a@b.org"}')).code == 0
 
 
 # --- discard, audit, files --------------------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
@@ -284,6 +285,32 @@ async def test_a_middleware_may_add_to_the_span(url: str, publisher: AsyncPublis
         await worker.until(JobFinished)
     [run] = told.runs
     assert (run.attributes or {})["tenant"] == "acme"
+
+
+class Broken(SpanProcessor):
+    """An application's span processor with a mistake, at the *place* that is named."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - by its name
+        if self._place == "start":
+            raise ZeroDivisionError(span.name)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if self._place == "end":
+            raise ZeroDivisionError(span.name)
+
+
+@pytest.mark.parametrize("place", ["start", "end"])
+async def test_a_mistake_in_the_applications_tracing_stops_no_job(
+    url: str, publisher: AsyncPublisher, told: Told, place: str
+) -> None:
+    told.provider.add_span_processor(Broken(place))
+    async with working(url, handlers, factory=FACTORY) as worker:
+        await publisher.publish(LOOP, {})
+        [finished] = await worker.until(JobFinished)
+    assert isinstance(finished.outcome, Done)
 
 
 class Collector:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any  # JSON
 from urllib.parse import parse_qs, urlsplit
 
+from tests.support.loopback import listening
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -121,11 +123,8 @@ class ApiServer:
 async def api_server() -> AsyncIterator[ApiServer]:
     """A server on the loopback address; its connections end with it."""
     found = ApiServer()
-    listening = await asyncio.start_server(found.serve, "127.0.0.1", 0)
-    found.port = listening.sockets[0].getsockname()[1]
-    try:
-        yield found
-    finally:
-        listening.close()
-        found.cut()
-        await listening.wait_closed()
+    async with listening(found.serve) as found.port:
+        try:
+            yield found
+        finally:
+            found.cut()

@@ -8,6 +8,8 @@ from typing import Any  # header values, JSON
 import aio_pika
 import orjson
 
+from penstock.connect import broker_for
+from penstock.dead_letters import DeadLetters
 from tests.support.commands import Finished, penstock_here
 from tests.support.working import foreign, take_all
 
@@ -47,3 +49,9 @@ async def told(url: str, *words: str, **environment: str) -> Any:
     done = await dead(url, *words, "--json", **environment)
     assert done.code == 0, done.err
     return orjson.loads(done.out)
+
+
+async def audit(url: str) -> list[dict[str, Any]]:
+    """The entries of the audit, the oldest first; they stay."""
+    async with DeadLetters(broker_for(url)) as letters:
+        return [orjson.loads(entry.message.body) for entry in await letters.letters(AUDIT)]

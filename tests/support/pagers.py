@@ -9,6 +9,8 @@ from typing import Any  # Alertmanager's JSON
 
 import orjson
 
+from tests.support.loopback import listening
+
 
 class Pager:
     """What came, in order."""
@@ -45,9 +47,5 @@ class Pager:
 async def a_pager() -> AsyncIterator[Pager]:
     """A pager on the loopback address."""
     found = Pager()
-    listening = await asyncio.start_server(found.serve, "127.0.0.1", 0)
-    found.port = listening.sockets[0].getsockname()[1]
-    try:
+    async with listening(found.serve) as found.port:
         yield found
-    finally:
-        listening.close()
