@@ -7,16 +7,20 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO  # receipts are kept for jobs of any kind
+from typing import BinaryIO
 
 import orjson
 from rich.console import Console
 
-from penstock import Events, NewJob, PenstockError, Publisher, UsageError
+from penstock import Events, PenstockError, Publisher, Receipt, UsageError
 from penstock.events import ConnectFailed
+from penstock.secret_files import secret_from
 from penstock.settings import Settings
+from services.orders.direct import Direct
+from services.orders.door import Door
+from services.orders.ports import Taker
 from services.orders.progress import shown
 from services.orders.reading import Format, rows
 from services.orders.regions import collecting
@@ -64,9 +68,9 @@ def _submit(told: argparse.Namespace, errors: Console) -> int:
         collecting(told.spool / told.run) as regions,
         _kept(told.receipts) as keep,
         shown(errors, source) as show,
-        _publisher(errors.print) as publisher,
+        _taker(told.door, errors.print) as taker,
     ):
-        submission = Submission(publisher, regions, told.run, Listeners(keep, errors.print, show))
+        submission = Submission(taker, regions, told.run, Listeners(keep, errors.print, show))
         try:
             submission.submit(rows(source, told.format))
         finally:
@@ -74,10 +78,19 @@ def _submit(told: argparse.Namespace, errors: Console) -> int:
     return NOT_TAKEN if submission.tally.refused else FOUND if submission.tally.bad else 0
 
 
-def _publisher(say: Callable[[str], None]) -> Publisher:
+def _taker(door: str | None, say: Callable[[str], None]) -> AbstractContextManager[Taker]:
+    if door is None:
+        return _direct(say)
+    token = secret_from(os.environ, "ORDERS_DOOR_TOKEN")
+    return Door(door, token, Settings.load().connect_timeout, lambda words: say(f"orders: {words}"))
+
+
+@contextmanager
+def _direct(say: Callable[[str], None]) -> Iterator[Taker]:
     events = Events()
     events.subscribe(lambda event: say(_try_words(event)) if isinstance(event, ConnectFailed) else None)
-    return Publisher(app_id="orders", connect_timeout=Settings.load().connect_timeout, events=events)
+    with Publisher(app_id="orders", connect_timeout=Settings.load().connect_timeout, events=events) as publisher:
+        yield Direct(publisher)
 
 
 def _try_words(event: ConnectFailed) -> str:
@@ -100,17 +113,17 @@ def _opened(name: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _kept(path: Path | None) -> Iterator[Callable[[NewJob[Any]], None]]:
+def _kept(path: Path | None) -> Iterator[Callable[[Receipt, str], None]]:
     """Write a line for every confirmed job to *path*."""
     if path is None:
-        yield lambda _: None
+        yield lambda *_: None
         return
     with path.open("ab", buffering=0) as file:
-        yield lambda job: _write(file, job)
+        yield lambda receipt, run: _write(file, receipt, run)
 
 
-def _write(file: BinaryIO, job: NewJob[Any]) -> None:
-    file.write(orjson.dumps({"id": job.id, "kind": job.kind.name, "run": job.correlation_id}) + b"\n")
+def _write(file: BinaryIO, receipt: Receipt, run: str) -> None:
+    file.write(orjson.dumps({"id": receipt.id, "kind": receipt.kind, "run": run}) + b"\n")
 
 
 def _run_name(text: str) -> str:
@@ -139,6 +152,12 @@ def _parser() -> argparse.ArgumentParser:
         default=Path(os.environ.get("ORDERS_SPOOL_DIR", SPOOL)),
         metavar="DIR",
         help="where the regions' CSV files go (default: ORDERS_SPOOL_DIR or var/reports/source)",
+    )
+    parser.add_argument(
+        "--door",
+        default=os.environ.get("ORDERS_DOOR") or None,
+        metavar="URL",
+        help="hand the jobs to the intake at URL instead of the broker (default: ORDERS_DOOR, else the broker)",
     )
     parser.add_argument("--receipts", type=Path, metavar="FILE", help="append a line of JSON for each confirmed job")
     return parser

@@ -5,24 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol  # a chunk holds jobs of several kinds
+from typing import Any  # a chunk holds jobs of several kinds
 
-from penstock import BrokerError, NewJob, PenstockError, PublishError, PublishManyError, Receipt
+from penstock import NewJob, PenstockError, Receipt
 from penstock_jobs import SEND_EMAIL
 from services.orders.jobs import confirmation, report
+from services.orders.ports import Taker
 from services.orders.reading import BadRow, Row
 from services.orders.regions import MAX_REGIONS, RegionFiles
 
 #: Jobs handed to the publisher at a time: all are confirmed before the next rows are read.
 CHUNK = 500
-
-
-class Publishes(Protocol):
-    """The part of a publisher that is needed here."""
-
-    def publish_many(self, jobs: Iterable[NewJob[Any]]) -> list[Receipt]:
-        """Publish *jobs* and return once all are confirmed. Raises ``PublishManyError``."""
-        ...
 
 
 @dataclass(slots=True)
@@ -38,19 +31,19 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Who hears of it: each confirmed job, each problem in words, and the tally after every chunk."""
+    """Who hears of it: each confirmed job with its run, each problem in words, and the tally after every chunk."""
 
-    confirmed: Callable[[NewJob[Any]], None]
+    confirmed: Callable[[Receipt, str], None]
     problem: Callable[[str], None]
     progress: Callable[[Tally], None]
 
 
 class Submission:
-    """Sends the jobs of one run of orders through *publisher*; *tally* is right at any time, also after an error."""
+    """Sends the jobs of one run of orders through *taker*; *tally* is right at any time, also after an error."""
 
-    def __init__(self, publisher: Publishes, regions: RegionFiles, run: str, listeners: Listeners) -> None:
+    def __init__(self, taker: Taker, regions: RegionFiles, run: str, listeners: Listeners) -> None:
         self.tally = Tally()
-        self._publisher = publisher
+        self._taker = taker
         self._regions = regions
         self._run = run
         self._tell = listeners
@@ -82,27 +75,20 @@ class Submission:
         self._tell.problem(f"line {line}: {problem}")
 
     def _publish(self, jobs: Sequence[NewJob[Any]]) -> None:
-        refused: dict[int, PenstockError] = {}
-        try:
-            self._publisher.publish_many(jobs)
-        except PublishManyError as error:
-            refused = {position: failure for position, _, failure in error.failures}
-        for position, job in enumerate(jobs):
-            if position not in refused:
-                self._confirm(job)
-        for position, failure in refused.items():
-            self._refuse(jobs[position], failure)
+        for job, answer in zip(jobs, self._taker.take(jobs), strict=True):
+            if isinstance(answer, Receipt):
+                self._confirm(answer)
+            else:
+                self._refuse(job, answer)
         self._tell.progress(self.tally)
 
-    def _confirm(self, job: NewJob[Any]) -> None:
-        if job.kind is SEND_EMAIL:
+    def _confirm(self, receipt: Receipt) -> None:
+        if receipt.kind == SEND_EMAIL.name:
             self.tally.mails += 1
         else:
             self.tally.reports += 1
-        self._tell.confirmed(job)
+        self._tell.confirmed(receipt, self._run)
 
     def _refuse(self, job: NewJob[Any], failure: PenstockError) -> None:
-        if isinstance(failure, BrokerError) and not isinstance(failure, PublishError):
-            raise failure
         self.tally.refused += 1
         self._tell.problem(f"{job.kind.name} {job.id} was not published: {failure}")

@@ -10,7 +10,7 @@ from typing import Any  # jobs of several kinds
 
 import pytest
 
-from penstock import ConnectionLost, NewJob, PenstockError, PublishManyError, Receipt, Unroutable
+from penstock import ConnectionLost, NewJob, PenstockError, Receipt, Unroutable
 from penstock_jobs import SALES_REPORT, SEND_EMAIL
 from services.orders.model import Order
 from services.orders.reading import BadRow, Row
@@ -19,19 +19,15 @@ from services.orders.submitting import CHUNK, Listeners, Submission
 
 
 class Shelf:
-    """A publisher that keeps what it is given; *refuses* names ids and the error each is answered with."""
+    """Takes jobs and keeps them; *refuses* names ids and the error each is answered with."""
 
     def __init__(self, refuses: dict[str, PenstockError] | None = None) -> None:
         self.batches: list[list[NewJob[Any]]] = []
         self._refuses = refuses or {}
 
-    def publish_many(self, jobs: Iterable[NewJob[Any]]) -> list[Receipt]:
-        batch = list(jobs)
-        self.batches.append(batch)
-        failures = [(n, str(job.id), self._refuses[job.id]) for n, job in enumerate(batch) if job.id in self._refuses]
-        if failures:
-            raise PublishManyError(failures, len(batch))
-        return [Receipt(str(job.id), job.kind.name) for job in batch]
+    def take(self, jobs: Sequence[NewJob[Any]]) -> list[Receipt | PenstockError]:
+        self.batches.append(list(jobs))
+        return [self._refuses.get(str(job.id)) or Receipt(str(job.id), job.kind.name) for job in jobs]
 
     @property
     def jobs(self) -> list[NewJob[Any]]:
@@ -45,7 +41,7 @@ class Heard:
 
     @property
     def listeners(self) -> Listeners:
-        return Listeners(lambda job: self.confirmed.append(str(job.id)), self.problems.append, lambda _: None)
+        return Listeners(lambda receipt, _: self.confirmed.append(receipt.id), self.problems.append, lambda _: None)
 
 
 def an_order(number: int, region: str = "north") -> Order:
@@ -100,10 +96,9 @@ def test_other_orders_of_a_region_are_another_report_with_a_file_of_its_own(tmp_
 
 def test_a_regions_file_holds_its_orders_before_its_report_is_published(tmp_path: Path) -> None:
     class Looks(Shelf):
-        def publish_many(self, jobs: Iterable[NewJob[Any]]) -> list[Receipt]:
-            batch = list(jobs)
-            self.found = [(tmp_path / "run" / job.args.source).exists() for job in batch if job.kind is SALES_REPORT]
-            return super().publish_many(batch)
+        def take(self, jobs: Sequence[NewJob[Any]]) -> list[Receipt | PenstockError]:
+            self.found = [(tmp_path / "run" / job.args.source).exists() for job in jobs if job.kind is SALES_REPORT]
+            return super().take(jobs)
 
     shelf = Looks()
     submitted(tmp_path / "run", some_rows(3), shelf)
@@ -118,9 +113,9 @@ def test_rows_are_read_a_chunk_at_a_time(tmp_path: Path) -> None:
     read_before_publish: list[int] = []
 
     class Counts(Shelf):
-        def publish_many(self, jobs: Iterable[NewJob[Any]]) -> list[Receipt]:
+        def take(self, jobs: Sequence[NewJob[Any]]) -> list[Receipt | PenstockError]:
             read_before_publish.append(len(read))
-            return super().publish_many(jobs)
+            return super().take(jobs)
 
     def rows() -> Iterator[Row | BadRow]:
         for row in some_rows(CHUNK * 2 + 1):
@@ -158,22 +153,18 @@ def test_a_job_the_broker_refuses_is_told_and_the_others_count(tmp_path: Path) -
 
 
 def test_a_lost_broker_ends_the_submission_and_leaves_no_draft(tmp_path: Path) -> None:
-    first = Shelf()
-    submitted(tmp_path / "other", some_rows(3), first)
-    ids = [str(job.id) for job in _named(tmp_path, some_rows(3))]
-    shelf, heard = Shelf({ids[2]: ConnectionLost("gone")}), Heard()
+    class Breaks(Shelf):
+        def take(self, jobs: Sequence[NewJob[Any]]) -> list[Receipt | PenstockError]:
+            if self.batches:
+                raise ConnectionLost("gone")
+            return super().take(jobs)
+
+    shelf, heard = Breaks(), Heard()
     with pytest.raises(ConnectionLost):
-        submitted(tmp_path / "run", some_rows(3), shelf, heard)
-    assert heard.confirmed == ids[:2]
+        submitted(tmp_path / "run", some_rows(CHUNK + 1), shelf, heard)
+    assert len(heard.confirmed) == CHUNK
     assert list((tmp_path / "run").iterdir()) == []
 
 
 def _ids(path: Path) -> list[str]:
     return [row["order_id"] for row in csv.DictReader(path.read_text().splitlines())]
-
-
-def _named(tmp_path: Path, rows: list[Row | BadRow]) -> list[NewJob[Any]]:
-    shelf = Shelf()
-    with collecting(tmp_path / "named") as regions:
-        Submission(shelf, regions, "run", Heard().listeners).submit(rows)
-    return shelf.jobs
