@@ -63,7 +63,7 @@ class Sender:
         written = False
         while True:
             try:
-                outlet = await self._within(self.outlet(), deadline)
+                outlet = self.ready or await self._within(self.outlet(), deadline)
                 written = True
                 await outlet.publish(message, exchange, key, self.try_until(deadline))
                 return
