@@ -75,3 +75,15 @@ def test_a_worker_does_not_load_the_driver_that_only_declares() -> None:
     assert {"aio_pika", "aiormq"} & loaded_by(
         "from penstock import Worker\nfrom penstock.connect import broker_for\nbroker_for('amqp://localhost')"
     ) == set()
+
+
+def test_help_loads_no_command() -> None:
+    loaded = loaded_by("from penstock.cli.main import run\nrun(['--help'])")
+    assert loaded & (HEAVY | EXTRAS - {"typer"}) == set()
+    assert not {name for name in loaded if name.startswith("penstock.cli.")} - {"penstock.cli.main", "penstock.cli.app"}
+
+
+def test_a_look_at_the_broker_loads_no_logging_library() -> None:
+    assert {"structlog", "pika"} & loaded_by(
+        "import penstock.cli.status, penstock.cli.workers, penstock.cli.queues"
+    ) == set()

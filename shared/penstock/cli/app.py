@@ -12,23 +12,26 @@ from typer.core import TyperGroup
 from penstock import __version__
 from penstock.errors import UsageError
 
-#: Command → the module with its ``app``, in the order of ``--help``.
+#: Command → what it does, in the order of ``--help``, which would else have to import them all.
 _COMMANDS = {
-    "publish": "penstock.cli.publish",
-    "worker": "penstock.cli.worker",
-    "scheduler": "penstock.cli.scheduler",
-    "schedule": "penstock.cli.schedule",
-    "status": "penstock.cli.status",
-    "queues": "penstock.cli.queues",
-    "workers": "penstock.cli.workers",
-    "doctor": "penstock.cli.doctor",
-    "dead": "penstock.cli.dead",
-    "store": "penstock.cli.store",
-    "outbox": "penstock.cli.outbox",
-    "topology": "penstock.cli.topology",
-    "catalogue": "penstock.cli.catalogue_check",
-    "broker": "penstock.cli.broker",
+    "publish": "Publish one job.",
+    "worker": "Run a worker until it is told to stop.",
+    "scheduler": "Publish what falls due by a file of schedules.",
+    "schedule": "Check schedules, look at them, pause them, make up for a past time.",
+    "status": "Show on one screen what waits, runs and fails.",
+    "queues": "Show every work queue.",
+    "workers": "Show who consumes the work queues.",
+    "doctor": "Check everything that Penstock needs here.",
+    "dead": "Look at dead letters, and put them right.",
+    "store": "Make, look at and correct what is remembered of jobs.",
+    "outbox": "Publish what waits in an outbox, and look at it.",
+    "topology": "Compare, create and export what must exist on the broker.",
+    "catalogue": "Check that kinds, queues, workers and handlers fit together.",
+    "broker": "Run a private RabbitMQ for development.",
 }
+
+#: Modules of ``penstock.cli`` that are not called as their command, whose name a library's module has already.
+_MODULES = {"catalogue": "catalogue_check"}
 
 #: The command line's own word for wrong usage, found by the class typer exports.
 _WrongUsage: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
@@ -53,9 +56,14 @@ class _Commands(TyperGroup):
     def get_command(self, _: Any, cmd_name: str) -> Any:
         if cmd_name not in _COMMANDS:
             return None
-        command = typer.main.get_command(import_module(_COMMANDS[cmd_name]).app)
+        module = import_module(f"penstock.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        command = typer.main.get_command(module.app)
         command.name = cmd_name
         return command
+
+    def format_commands(self, _: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         self.commands = cast(Any, dict.fromkeys(_COMMANDS))  # only the names are read, to suggest the near one

@@ -10,11 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from penstock import logs
 from penstock.management import Management
 from penstock.overview.model import Trouble
 from penstock.printable import printable
-from penstock.settings import LogLevel, Settings
+from penstock.settings import Settings
 
 #: Columns of a pipe, which nobody folds.
 _PIPE = 240
@@ -25,7 +24,10 @@ Cell = str | Text
 @contextmanager
 def on_management(settings: Settings) -> Iterator[Management]:
     """The management API of the settings' broker, asked once: whoever looks again asks again."""
-    logs.setup(settings, default=LogLevel.WARNING)
+    if settings.log_level is not None:
+        from penstock import logs  # takes a tenth of the time a look takes, and nobody here has much to say
+
+        logs.setup(settings)
     url = settings.broker_url
     with Management(url, os.environ.get("RABBITMQ_MANAGEMENT_URL"), tries=1) as management:
         yield management

@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from penstock import logs
 from penstock.errors import StoreUnavailable
 from penstock.printable import shortened
 from penstock.settings import LogLevel, Settings
@@ -31,6 +30,8 @@ _MAX_LINE = 240
 def on_store(store_url: str | None, work: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
     """Run *work* with the settings, in which *store_url* counts when it is given."""
     settings = Settings.load(store_url=store_url)
+    from penstock import logs  # others who show columns need none
+
     logs.setup(settings, default=LogLevel.WARNING)
     return asyncio.run(work(settings))
 
