@@ -17,8 +17,9 @@ import aio_pika
 import pytest
 
 from penstock.errors import BrokerError
+from penstock.testing.broker_files import NodeFolder
 from penstock.testing.broker_node import BrokerInfo, PrivateBroker
-from penstock.testing.broker_process import is_node, processes_of
+from penstock.testing.broker_process import greet, is_node, processes_of
 from tests.support.brokers import StartBroker, on_disk
 from tests.support.commands import penstock
 from tests.support.waiting import wait_until
@@ -121,6 +122,13 @@ def _background(*words: str) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.kill()
         process.communicate(timeout=20)
+
+
+def test_a_new_node_that_finds_somebody_on_its_port_takes_others(tmp_path: Path) -> None:
+    ports = NodeFolder(tmp_path).prepare(None).ports
+    with socket.create_server(("127.0.0.1", ports.management)), PrivateBroker(tmp_path) as info:
+        assert info.ports.management != ports.management
+        assert greet(info.ports.amqp, 1.0) == info.version
 
 
 def test_a_node_ends_with_the_process_that_started_it_even_by_sigkill(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import random
 import secrets
 import socket
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from shlex import quote
 
@@ -112,6 +112,12 @@ class NodeFolder:
         _write(self.password_file, secrets.token_hex(16))  # rabbitmqctl takes one that begins with a dash for an option
         _write(self.path / ".erlang.cookie", secrets.token_hex(16), mode=0o400)
         state = NodeState(f"penstock-{secrets.token_hex(4)}@localhost", Ports(*free_ports(5)), root)
+        self.save(state)
+        return state
+
+    def move(self, state: NodeState) -> NodeState:
+        """Give the node of *state* other ports, for somebody took one of them before it could."""
+        state = replace(state, ports=Ports(*free_ports(5)))
         self.save(state)
         return state
 

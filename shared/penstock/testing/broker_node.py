@@ -30,6 +30,10 @@ START_WITHIN = 60.0
 STOP_WITHIN = 20.0
 TOOL_WITHIN = 30.0
 
+#: What a node says that finds somebody on one of its ports, and how often a new one is given others.
+_PORT_TAKEN = "could_not_start_listener"
+_PORT_TRIES = 3
+
 
 @dataclass(frozen=True, slots=True)
 class BrokerInfo:
@@ -174,6 +178,16 @@ class PrivateBroker:
             raise ConfigError(
                 f"{self._folder.path} belongs to the RabbitMQ in {state.root or 'the host'}; use another folder"
             )
+        for _ in range(_PORT_TRIES):
+            try:
+                return self._boot(installation, state)
+            except BrokerError as error:
+                if state.version is not None or _PORT_TAKEN not in "".join(error.__notes__):
+                    raise
+                state = self._folder.move(state)  # nobody knows its ports yet
+        return self._boot(installation, state)
+
+    def _boot(self, installation: Installation, state: NodeState) -> BrokerInfo:
         self._folder.configure(state, self._plugins, self._extra_conf, self._advanced)
         process = self._spawn(installation, state)
         self._folder.save(replace(state, pid=process.pid, version=None))
@@ -181,6 +195,7 @@ class PrivateBroker:
             version = self._await_greeting(process, state)
         except BaseException:  # Ctrl-C too
             self.kill()
+            self._folder.save(state)
             raise
         self._folder.save(replace(state, pid=process.pid, version=version))
         return BrokerInfo(state.node, process.pid, version, state.ports, self._folder.path, self._folder.password())

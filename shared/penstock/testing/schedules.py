@@ -11,6 +11,7 @@ from penstock.events import Event, Events
 from penstock.message import Delivery
 from penstock.publishing import Outgoing, Publishing
 from penstock.reconnecting import Reconnecting
+from penstock.schedules.due import Agenda
 from penstock.schedules.events import SchedulesDue, TickRefused
 from penstock.schedules.model import Schedule, utc_text
 from penstock.schedules.state import Command, State
@@ -39,7 +40,7 @@ class ManualSchedules:
         self._leader = _Alone(broker, events)
         now = clock.now_ms()
         state = State(seq=1, through=now // 1000, term=1, leader=_NAME, written=now)
-        self._ticking = Ticking(self._leader, state, schedules, clock, events)
+        self._ticking = Ticking(self._leader, state, Agenda(schedules, state.through), clock, events)
 
     async def open(self) -> None:
         """Wait for the first instant from now on."""
