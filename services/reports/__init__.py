@@ -1,1 +1,1 @@
-"""The reports service: a region's orders in, a PDF and a CSV out."""
+"""The reports service: orders or a database in, a PDF, a CSV or a workbook out."""

@@ -1,13 +1,19 @@
-"""Files below one folder and nowhere else: read with a size limit, written whole or not at all."""
+"""Files below one folder and nowhere else: read with a size limit, and seen whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import tempfile
 from pathlib import Path
+from typing import Self
 
 #: The largest source that is read (bytes).
 MAX_SOURCE = 64 * 1024 * 1024
+
+#: How the names of drafts end; the janitor's rules know it.
+_SUFFIX = ".part"
 
 
 class Outside(Exception):
@@ -29,35 +35,70 @@ def source_in(root: Path, folder: str, name: str) -> Path:
     return path
 
 
-def target_in(root: Path, folder: str, name: str) -> Path:
-    """Where to write *name* in *folder* below *root*; the folder is made when missing. Raises ``Outside``."""
+def folder_in(root: Path, name: str) -> Path:
+    """The folder *name* in *root*, made when missing. Raises ``Outside``, also for a symbolic link that leads away."""
     base = root.resolve()
-    parent = (base / folder).resolve()
-    if not parent.is_relative_to(base) or Path(name).name != name:
-        raise Outside(f"{folder}/{name} is not in the output folder")
-    parent.mkdir(parents=True, exist_ok=True)
-    return parent / name
+    folder = (base / name).resolve()
+    if not folder.is_relative_to(base):
+        raise Outside(f"{name} is not in the output folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write *data* to *path*: whoever looks, even after a power cut, sees all of it or what was there before."""
-    handle, draft = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(draft).chmod(0o644)
-        Path(draft).replace(path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
+class Drafts:
+    """Files of one report that nobody sees before all of them are complete: they are written in a hidden folder beside
+    the places to which they go.
+
+    *stem*: how the names of this report's drafts begin, and of nobody else's. What a run of it that was killed has left
+    is removed at the start. Without ``publish`` nothing is left at the end.
+    """
+
+    def __init__(self, folder: Path, stem: str) -> None:
+        self._folder = folder
+        self._prefix = f".{stem}."
+        self._names: list[str] = []
+        self._drafts: Path
+
+    def __enter__(self) -> Self:
+        left_over = re.compile(rf"{re.escape(self._prefix)}[a-z0-9_]{{8}}{_SUFFIX}")  # as mkdtemp makes them
+        for name in [entry.name for entry in self._folder.iterdir() if left_over.fullmatch(entry.name)]:
+            shutil.rmtree(self._folder / name, ignore_errors=True)
+        self._drafts = Path(tempfile.mkdtemp(prefix=self._prefix, suffix=_SUFFIX, dir=self._folder))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._drafts, ignore_errors=True)
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for whatever else is written on the way, on the same disk; it goes with the drafts."""
+        return self._drafts
+
+    def path(self, name: str) -> Path:
+        """Where to write the file that is to be *name*."""
+        self._names.append(name)
+        return self._path_of(name)
+
+    def publish(self) -> list[str]:
+        """Put every file into its place, in the order in which they were asked for, and return their names.
+
+        Whoever looks, even after a power cut, sees all of a file or what was there before.
+        """
+        for name in self._names:
+            self._path_of(name).chmod(0o644)
+            _sync(self._path_of(name))
+        for name in self._names:
+            self._path_of(name).replace(self._folder / name)
+        _sync(self._folder)
+        return list(self._names)
+
+    def _path_of(self, name: str) -> Path:
+        return self._drafts / f".{name}{_SUFFIX}"
 
 
-def _sync(folder: Path) -> None:
-    """Make a rename outlive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Make a file, or the renames in a folder, outlive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -7,15 +7,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
+from services.reports.outline import Chart, Column, Outline, Row, Type
+
 #: The columns a source must have.
 COLUMNS = ("item", "quantity", "amount")
 
 #: Different items in one report; a source with more is no sales list.
 MAX_ITEMS = 10_000
 
+#: Bars in the chart.
+BEST = 8
 
 #: No single order has such a quantity or amount.
 LIMIT = 10**12
+
+_COLUMNS = (
+    Column("item"),
+    Column("orders", Type.INTEGER, total=True),
+    Column("quantity", Type.INTEGER, total=True),
+    Column("revenue", Type.DECIMAL, places=2, total=True),
+)
 
 
 class BadSource(Exception):
@@ -45,9 +56,14 @@ class Sales:
     items: tuple[ItemSales, ...]
 
     @property
-    def total(self) -> ItemSales:
-        """All items together."""
-        return sum(self.items, ItemSales("Total"))
+    def outline(self) -> Outline:
+        """What the report on them looks like."""
+        return Outline(f"Sales: {self.region}", _COLUMNS, Chart("item", "revenue", top=BEST), pdf_rows=MAX_ITEMS)
+
+    @property
+    def rows(self) -> list[Row]:
+        """A row for each item."""
+        return [(each.item, each.orders, each.quantity, each.revenue) for each in self.items]
 
 
 def add_up(region: str, lines: Iterable[str]) -> Sales:

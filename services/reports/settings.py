@@ -6,12 +6,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from penstock import RetryPolicy
 from penstock.durations import duration
 from penstock.settings import read_settings
+
+DEFINITIONS = Path(__file__).with_name("reports.yaml")
 
 
 def _span(value: object) -> object:
@@ -30,10 +32,20 @@ class Settings(BaseSettings):
     source_dir: Path = Path("var/reports/source")
     output_dir: Path = Path("var/reports/output")
     slots: Annotated[int, Field(ge=1, le=100)] = 2
+    #: The reports on databases, and where those are: ``NAME=URL``, apart by white space.
+    definitions: Path = DEFINITIONS
+    databases: SecretStr | None = None
+    #: How long a database may take for one answer, and how many rows a report may have.
+    statement_timeout: Annotated[_Span, Field(gt=timedelta(0))] = timedelta(minutes=5)
+    max_rows: Annotated[int, Field(ge=1)] = 5_000_000
+    #: A TrueType font for PDFs, beside its bold one if there is one.
+    font: Path | None = None
     #: A report that takes longer, or its process more memory, is stopped and counts as a failed attempt.
-    timeout: _Span = timedelta(minutes=2)
+    timeout: _Span = timedelta(minutes=10)
     memory: Annotated[int, Field(ge=128)] = 1024
-    attempts: Annotated[int, Field(ge=1)] = 4
+    #: A report is tried this often, after ``retry_first``, then ``retry_factor`` times as long, up to the cap: with the
+    #: defaults, a database may be away for an hour.
+    attempts: Annotated[int, Field(ge=1)] = 6
     retry_first: _Span = timedelta(seconds=1)
     retry_factor: Annotated[float, Field(ge=1)] = 10.0
     retry_cap: _Span = timedelta(hours=1)

@@ -13,7 +13,7 @@ from penstock_jobs.credits import CREDIT_ADD, CREDIT_TRANSFER, CreditAdd, Credit
 from penstock_jobs.digest import DAILY_DIGEST, DailyDigest
 from penstock_jobs.email import SEND_EMAIL, SendEmail
 from penstock_jobs.maintenance import PURGE_EXPIRED, PurgeExpired
-from penstock_jobs.reports import SALES_REPORT, SalesReport
+from penstock_jobs.reports import SALES_REPORT, TABLE_REPORT, SalesReport, TableReport
 from penstock_jobs.sync import SYNC_PULL, SyncPull
 
 #: Every kind there is, in the order of their names.
@@ -24,6 +24,7 @@ KINDS: tuple[JobKind[Any], ...] = (
     SEND_EMAIL,
     PURGE_EXPIRED,
     SALES_REPORT,
+    TABLE_REPORT,
     SYNC_PULL,
 )
 
@@ -36,6 +37,7 @@ __all__ = [
     "SALES_REPORT",
     "SEND_EMAIL",
     "SYNC_PULL",
+    "TABLE_REPORT",
     "CreditAdd",
     "CreditTransfer",
     "DailyDigest",
@@ -43,4 +45,5 @@ __all__ = [
     "SalesReport",
     "SendEmail",
     "SyncPull",
+    "TableReport",
 ]

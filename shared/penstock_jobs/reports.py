@@ -1,10 +1,10 @@
-"""Reports on orders: kind ``report.sales``."""
+"""Reports: kind ``report.sales`` on orders, kind ``report.table`` on what is in a database."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from penstock import JobKind
 
@@ -13,6 +13,17 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,9
 
 #: A region as it is written in file names and headings.
 Region = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+
+#: The name of a report that the worker's operator has defined.
+ReportName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+
+#: The name of one of its parameters.
+ParameterName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+
+#: The value of a parameter: a date is text such as ``2026-07-31``, a decimal may be, so that no digit is lost.
+ParameterValue = Annotated[str, StringConstraints(max_length=1000)] | bool | int | float | None
+
+Format = Literal["csv", "xlsx", "pdf"]
 
 
 class SalesReport(BaseModel):
@@ -32,4 +43,31 @@ class SalesReport(BaseModel):
     source: Name
 
 
+class TableReport(BaseModel):
+    """A report that the worker's operator has defined, as a file in each of *formats*.
+
+    The message names it and gives its parameters; what is asked of which database is the definition's alone. The files
+    appear in a folder of the report's name below the worker's output directory.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {"report": "credit-balances"},
+                {
+                    "report": "credit-ledger",
+                    "parameters": {"since": "2026-07-01", "until": "2026-08-01"},
+                    "formats": ["csv", "xlsx", "pdf"],
+                },
+            ]
+        },
+    )
+
+    report: ReportName
+    parameters: Annotated[dict[ParameterName, ParameterValue], Field(max_length=50)] = {}
+    formats: Annotated[tuple[Format, ...], Field(min_length=1, max_length=3)] = ("csv", "pdf")
+
+
 SALES_REPORT = JobKind("report.sales", SalesReport)
+TABLE_REPORT = JobKind("report.table", TableReport)
