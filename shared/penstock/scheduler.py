@@ -17,6 +17,7 @@ from penstock.events import ConnectFailed, Events
 from penstock.leading import Leadership
 from penstock.ports import Broker, Link
 from penstock.reconnecting import CONNECT_TIMEOUT, Reconnecting
+from penstock.schedules.due import Agenda
 from penstock.schedules.events import LeadershipLost, LeadershipWon, SchedulerStandsBy, ScheduleStateLost
 from penstock.schedules.model import Schedule
 from penstock.schedules.state import State
@@ -27,6 +28,9 @@ from penstock.ticking import REWRITE, Ticking
 _POLL_EVERY = 1.0
 _PAUSE = 0.2
 _REFUSED_PAUSE = 2.0
+
+#: What a state's ticks are out up to is seldom longer ago (seconds), since it is written anew so often.
+_OLDEST_STATE = 2 * int(REWRITE)
 
 #: Seconds a leader that is stopped may take to finish its move.
 _LAST_MOVE = 10.0
@@ -73,9 +77,10 @@ class Scheduler:
         self._clock = clock or SystemClock()
         self._rewrite = rewrite
         self._links = Reconnecting(broker, self.name, self.events, connect_timeout=connect_timeout)
-        self._changed = asyncio.Event()
         self._stopping = False
         self._leadership: Leadership | None = None
+        self._ticking: Ticking | None = None
+        self._agenda = Agenda(source.schedules, self._since)
         self._stood = False
 
     async def run(self, *, stop: asyncio.Event) -> None:
@@ -106,8 +111,17 @@ class Scheduler:
     async def _follow(self) -> None:
         while True:
             await asyncio.sleep(_POLL_EVERY)
-            if await self._source.poll():
-                self._changed.set()
+            if await self._source.poll():  # of many schedules the rest takes a while, and ticks go on meanwhile
+                self._agenda = await asyncio.to_thread(Agenda, self._source.schedules, self._since)
+            if self._ticking is None:
+                self._agenda.move(self._since)
+
+    @property
+    def _since(self) -> int:
+        """From when on (seconds since 1970 UTC) ticks may be to come: so that an agenda has never far to move."""
+        if self._ticking is not None:
+            return self._ticking.state.through
+        return self._clock.now_ms() // 1000 - _OLDEST_STATE
 
     async def _work(self) -> None:
         while not self._stopping:
@@ -145,9 +159,8 @@ class Scheduler:
         state = replace(before, seq=before.seq + 1, term=before.term + 1, leader=self.name, written=now_ms)
         await leadership.write(state)
         self.events.emit(LeadershipWon(self.name, state.term, before.leader, state.through, tuple(state.paused)))
-        self._changed.clear()
-        ticking = Ticking(leadership, state, self._source.schedules, self._clock, self.events, rewrite=self._rewrite)
-        self._leadership = leadership
+        ticking = Ticking(leadership, state, self._agenda, self._clock, self.events, rewrite=self._rewrite)
+        self._leadership, self._ticking = leadership, ticking
         try:
             await self._tick(ticking)
         except BrokerError as error:
@@ -156,11 +169,10 @@ class Scheduler:
                 self._rewrite = max(min(self._rewrite, ticking.held) / 2, _SOONEST_REWRITE)
             raise
         finally:
-            self._leadership = None
+            self._leadership = self._ticking = None
 
     async def _tick(self, ticking: Ticking) -> None:
         while not self._stopping:
-            if self._changed.is_set():
-                self._changed.clear()
-                ticking.follow(self._source.schedules)
+            if self._agenda is not ticking.agenda:
+                ticking.follow(self._agenda)
             await ticking.once()

@@ -90,7 +90,7 @@ class Leader(Protocol):
 
 
 class Ticking:
-    """The term of *leader* from *state* on, by *schedules*. Used once, on one event loop.
+    """The term of *leader* from *state* on, by the schedules of *agenda*. Used once, on one event loop.
 
     Ticks go out first, confirmed; then the state, confirmed; then the old state is let go. Whoever leads after a crash
     in between publishes the same ticks by the same ids. A tick that is refused holds up no other.
@@ -100,7 +100,7 @@ class Ticking:
         self,
         leader: Leader,
         state: State,
-        schedules: Sequence[Schedule],
+        agenda: Agenda,
         clock: Clock,
         events: Events,
         *,
@@ -114,21 +114,19 @@ class Ticking:
         self._packer = Packer(clock, "penstock-scheduler", MAX_BODY, None)
         self._rests: dict[str, _Rest] = {}
         self._set_back_told: float | None = None
-        self._schedules: dict[str, Schedule] = {}
-        self._agenda = Agenda((), 0)
         self._told: int | None = -1
         self._written = time.monotonic()
-        self.follow(schedules)
+        self.follow(agenda)
 
     @property
     def held(self) -> float:
         """Seconds since the state was last written, by no clock that anybody sets."""
         return time.monotonic() - self._written
 
-    def follow(self, schedules: Sequence[Schedule]) -> None:
-        """Go by *schedules* from now on: nothing that is out comes again, nothing that is due is left out."""
-        self._schedules = {schedule.name: schedule for schedule in schedules}
-        self._agenda = Agenda(schedules, self.state.through)
+    def follow(self, agenda: Agenda) -> None:
+        """Go by *agenda* from now on: nothing that is out comes again, nothing that is due is left out."""
+        self.agenda = agenda
+        self.agenda.move(self.state.through)
 
     async def once(self) -> None:
         """Do what is due now, then wait until there may be more: a second at most. Raises ``ConnectionLost``."""
@@ -136,11 +134,11 @@ class Ticking:
         self._look_at_clock(now)
         commands = self._leader.commands()
         retried = self._retried(now)
-        found = self._agenda.take(now)
+        found = self.agenda.take(now)
         if found or retried or commands or self.held >= self._rewrite:
             await self._move(found, retried, commands, now)
-        if self._agenda.next != self._told:
-            self._told = self._agenda.next
+        if self.agenda.next != self._told:
+            self._told = self.agenda.next
             self._events.emit(SchedulesDue(self._told))
         await self._leader.news(self._pause())
 
@@ -175,7 +173,7 @@ class Ticking:
         await self._leader.write(self.state, [delivery for _, delivery in commands])
         self._written = time.monotonic()
         if rewound:
-            self.follow(tuple(self._schedules.values()))
+            self.agenda.move(through)
 
     async def _publish(self, ticks: Sequence[_Tick]) -> list[_Tick]:
         """Publish *ticks*; the ones to be tried again."""
@@ -216,9 +214,9 @@ class Ticking:
         turn = [
             name
             for name in self.state.owed
-            if name in self._schedules and self._rests.get(name, _RESTED).until <= clock
+            if name in self.agenda.schedules and self._rests.get(name, _RESTED).until <= clock
         ]
-        return [still_owed(self._schedules[name], self.state.owed[name], now) for name in turn]
+        return [still_owed(self.agenda.schedules[name], self.state.owed[name], now) for name in turn]
 
     def _owed(self, retried: Collection[str], refused: Sequence[_Tick]) -> dict[str, tuple[int, ...]]:
         """What is owed from now on: what waits for its turn, and what was refused now."""
@@ -231,7 +229,7 @@ class Ticking:
             self._rests[name] = self._rests.get(name, _RESTED).longer(now)
         for name in set(retried) - failed:
             self._rests.pop(name, None)
-        return {name: tuple(instants[-MAX_OWED:]) for name, instants in owed.items() if name in self._schedules}
+        return {name: tuple(instants[-MAX_OWED:]) for name, instants in owed.items() if name in self.agenda.schedules}
 
     def _bounded(self, state: State) -> State:
         """*state*, without what is owed when it has no room for it."""
@@ -282,6 +280,6 @@ class Ticking:
     def _pause(self) -> float:
         """Seconds until something may be due: a tick, or the state itself."""
         pause = min(_LOOK_EVERY, self._rewrite - self.held)
-        if self._agenda.next is not None:
-            pause = min(pause, self._agenda.next - self._clock.now_ms() / 1000)
+        if self.agenda.next is not None:
+            pause = min(pause, self.agenda.next - self._clock.now_ms() / 1000)
         return max(0.0, pause)

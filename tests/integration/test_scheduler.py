@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 
 import aio_pika
 import orjson
 import pytest
 
-from penstock import leading
+from penstock import Events, leading
 from penstock.events import ConnectFailed, LinkBlocked
 from penstock.schedules.events import (
     ClockSetBack,
@@ -29,11 +31,23 @@ from penstock.schedules.events import (
 from penstock.schedules.model import CatchUp, Schedule
 from penstock.schedules.state import MAX_STATE, Command, State
 from penstock.schedules.triggers import Every, Once
+from penstock.schedules.watching import Watched
 from penstock.testing.clock import ManualClock
 from penstock.topology.build import build
 from penstock.topology.reading import parse_spec
 from tests.integration.conftest import Fragile
-from tests.support.scheduling import Listed, Running, ask, drain, left_in, no_gap, scheduling, seen_state, take
+from tests.support.scheduling import (
+    PATIENCE,
+    Listed,
+    Running,
+    ask,
+    drain,
+    left_in,
+    no_gap,
+    scheduling,
+    seen_state,
+    take,
+)
 from tests.support.waiting import eventually
 from tests.support.working import empty
 
@@ -211,6 +225,51 @@ async def test_a_changed_file_counts_at_once_without_missing_or_doubling_a_tick(
     ids = await drain(url, "jobs.email")
     assert len(set(ids)) == len(ids)
     assert no_gap([each for each in ids if ":other:" in each])
+
+
+@dataclass(frozen=True)
+class Laborious:
+    """A trigger of every second whose first instant is not found before it is *allowed*."""
+
+    allowed: threading.Event
+
+    def after(self, instant: int) -> int:
+        assert self.allowed.wait(PATIENCE)
+        return instant + 1
+
+    def before(self, instant: int) -> int:
+        return instant - 1
+
+    @property
+    def words(self) -> str:
+        return "Every second"
+
+
+async def test_ticks_come_while_another_file_is_read_and_planned(url: str, tmp_path: Path) -> None:
+    file, read, planned = tmp_path / "schedules.yaml", threading.Event(), threading.Event()
+    file.write_text("first")
+
+    def reading(path: Path) -> list[Schedule]:
+        if path.read_text() == "first":
+            return [SECONDLY]
+        assert read.wait(PATIENCE)
+        return [replace(SECONDLY, name="other", trigger=Laborious(planned))]
+
+    watched = Watched(file, reading, Events())
+    async with scheduling(url, watched) as running:
+        await running.until(Ticked)
+        file.write_text("second")
+        await running.until(Ticked, len(running.of(Ticked)) + 3)
+        read.set()
+        while watched.schedules[0].name != "other":
+            await running.until(Ticked, len(running.of(Ticked)) + 1)
+        await running.until(Ticked, len(running.of(Ticked)) + 2)
+        assert {event.schedule for event in running.of(Ticked)} == {"secondly"}
+        planned.set()
+        while running.of(Ticked)[-1].schedule != "other":
+            await running.until(Ticked, len(running.of(Ticked)) + 1)
+    instants = [event.instant for event in running.of(Ticked)]
+    assert instants == list(range(instants[0], instants[0] + len(instants)))
 
 
 async def test_strangers_in_the_queue_do_no_harm(url: str) -> None:

@@ -16,7 +16,7 @@ from penstock.brokers.pika_driver import PikaBroker
 from penstock.clock import Clock
 from penstock.events import Event
 from penstock.ports import Link
-from penstock.scheduler import Scheduler
+from penstock.scheduler import Scheduler, Source
 from penstock.schedules.events import LeadershipWon
 from penstock.schedules.model import Schedule
 from penstock.schedules.state import Command, State, read_state
@@ -57,7 +57,7 @@ class Capturing:
 class Running:
     """A scheduler that runs, what it told, and a way to cut its connection off."""
 
-    def __init__(self, url: str, source: Listed, clock: Clock | None, rewrite: float) -> None:
+    def __init__(self, url: str, source: Source, clock: Clock | None, rewrite: float) -> None:
         self.broker = Capturing(url)
         self.scheduler = Scheduler(source, self.broker, clock=clock, rewrite=rewrite)
         self.events: list[Event] = []
@@ -86,7 +86,7 @@ class Running:
 
 @asynccontextmanager
 async def scheduling(
-    url: str, source: Listed, *, clock: Clock | None = None, rewrite: float = 60.0
+    url: str, source: Source, *, clock: Clock | None = None, rewrite: float = 60.0
 ) -> AsyncIterator[Running]:
     """A scheduler of *source* for the length of the block."""
     running = Running(url, source, clock, rewrite)

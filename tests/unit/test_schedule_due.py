@@ -99,3 +99,16 @@ def test_every_instant_is_taken_once_whatever_the_steps(every: list[int], steps:
         taken += ticks(agenda.take(now))
     wanted = [(each.name, at) for each, n in zip(schedules, every, strict=True) for at in range(n, now + 1, n)]
     assert sorted(taken) == sorted(wanted)
+
+
+@given(
+    every=st.lists(st.integers(1, 50), min_size=1, max_size=4),
+    moves=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), min_size=1, max_size=10),
+)
+def test_an_agenda_that_moved_is_one_that_began_there(every: list[int], moves: list[tuple[int, int]]) -> None:
+    schedules = [Schedule(f"s{number}", "email.tick", Every(seconds)) for number, seconds in enumerate(every)]
+    schedules.append(Schedule("once", "email.tick", Once(150)))
+    moved = Agenda(schedules, 0)
+    for through, length in moves:
+        moved.move(through)
+        assert ticks(moved.take(through + length)) == ticks(Agenda(schedules, through).take(through + length))

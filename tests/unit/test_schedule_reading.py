@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from penstock import Events, JobKind
@@ -178,6 +183,83 @@ def test_one_mistake_is_not_told_twice() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_schedules("schedules: {x: {cron: '@daily', kind: Nope}}", "my.yaml", FITS)
     assert len(caught.value.problems) == 1
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> dict[str, Any]:
+    """One schedule as a file may say it."""
+    when: dict[str, Any] = draw(
+        st.sampled_from([{"cron": "30 2 * * *"}, {"cron": "@daily"}, {"every": "15m"}, {"every": 90}])
+        | st.just({"every": "1h", "anchor": "2026-01-01T00:05:00Z"})
+        | st.just({"at": "2026-12-24T18:00:00+01:00"})
+    )
+    args = st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.text(max_size=20) | st.just("{{ fire_time }}"),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(min_size=1, max_size=9), inner, max_size=3),
+        max_leaves=6,
+    )
+    optional = {
+        "args": st.dictionaries(st.text(min_size=1, max_size=9), args, max_size=3),
+        "zone": st.sampled_from(["UTC", "Asia/Kolkata"]),
+        "catch_up": st.sampled_from(["none", "last", "all"]),
+        "max_catch_up": st.integers(1, 1000),
+        "overlap": st.sampled_from(["allow", "skip"]),
+        "jitter": st.sampled_from(["30s", 7]),
+        "grace": st.just("5m"),
+        "expires": st.just("1h30m"),
+        "starts": st.just("2026-01-01T00:00:00Z"),
+        "enabled": st.booleans(),
+    }
+    return {"kind": "email.send", **when, **draw(st.fixed_dictionaries({}, optional=optional))}
+
+
+@settings(max_examples=40)
+@given(entries=st.lists(schedules(), min_size=1, max_size=5), flow=st.booleans(), zone_last=st.booleans())
+def test_a_large_file_says_what_its_schedules_say_one_by_one(
+    entries: list[dict[str, Any]], flow: bool, zone_last: bool
+) -> None:
+    named = {f"s{number}": entry for number, entry in enumerate(entries)}
+    parts = {"zone": "Europe/Berlin", "schedules": named}
+    whole = dict(reversed(parts.items())) if zone_last else parts
+    large = yaml.safe_dump(whole, sort_keys=False, default_flow_style=flow) + "#" * 40_000  # which another parser reads
+    alone = [
+        parse_schedules(yaml.safe_dump({"zone": "Europe/Berlin", "schedules": {name: entry}}))[0]
+        for name, entry in named.items()
+    ]
+    assert [replace(each, line=0) for each in parse_schedules(large)] == [replace(each, line=0) for each in alone]
+
+
+def test_each_mistake_of_a_large_file_has_its_line_and_those_of_its_shape_too() -> None:
+    lines = [f"  s{number}: {{every: 15m, kind: email.send}}" for number in range(2_000)]
+    lines[700] = "  s700: {every: 15m, kind: email.send, catchup: last}"
+    lines[800] = "  s800: {every: 15m, kind: 7}"
+    lines[900] = "  s900: never"
+    lines[1_000] = "  s900: {every: 15m, kind: email.send}"
+    lines[1_100] = "  s5: {every: 15m, kind: email.send}"
+    lines[1_200] = "  7: {every: 15m, kind: email.send}"
+    text = "\n".join(["schedules:", *lines, "zone: Europe/Berlim", ""])
+    with pytest.raises(ConfigError) as caught:
+        parse_schedules(text, "my.yaml")
+    assert [problem.split(": ", 2)[:2] for problem in caught.value.problems] == [
+        ["my.yaml:702", "schedules.s700"],
+        ["my.yaml:802", "schedules.s800.kind must be a text, not 7 (quote it?)"],
+        ["my.yaml:902", "schedules.s900 must be a mapping"],
+        ["my.yaml:902", "schedules.s900"],
+        ["my.yaml:902", "schedules.s900"],
+        ["my.yaml:1002", "schedules"],
+        ["my.yaml:1102", "schedules"],
+        ["my.yaml:1202", "a key of schedules must be a text, not 7 (quote it?)"],
+        ["my.yaml:2002", "zone"],
+    ]
+    assert caught.value.problems[5] == "my.yaml:1002: schedules: s900 is here twice, first on line 902"
+
+
+@pytest.mark.parametrize("text", ["[schedules, {x: {}}]", "{a: {schedules: {x: {}}}}", "{[schedules]: {x: {}}}"])
+def test_schedules_elsewhere_are_none(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_schedules(text, "my.yaml")
+    [problem] = caught.value.problems
+    assert problem.startswith(("my.yaml:1: the file must be", "my.yaml:1: the file: unknown key a", "my.yaml:1: a key"))
 
 
 async def test_a_changed_file_is_taken_and_a_broken_one_told_once_while_the_old_goes_on(tmp_path: Path) -> None:

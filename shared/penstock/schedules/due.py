@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count, takewhile
+from itertools import takewhile
 
 from penstock.schedules.model import CatchUp, Schedule, Trigger
 
@@ -52,21 +52,35 @@ def still_owed(schedule: Schedule, instants: Sequence[int], now: int) -> Due:
 
 
 class Agenda:
-    """The schedules' ticks as they fall due, in order. Not for sharing between tasks.
+    """The schedules' ticks as they fall due, in order, from the one after *through* on. Not for sharing between tasks.
 
     Schedules that share trigger and bounds share the arithmetic: a hundred thousand cost no more than their triggers.
     """
 
     def __init__(self, schedules: Sequence[Schedule], through: int) -> None:
-        self._through = through
+        #: All of them by name, also those that never come.
+        self.schedules: Mapping[str, Schedule] = {schedule.name: schedule for schedule in schedules}
         groups: dict[tuple[Trigger, int | None, int | None], list[Schedule]] = {}
         for schedule in schedules:
             if schedule.enabled:
                 groups.setdefault((schedule.trigger, schedule.starts, schedule.ends), []).append(schedule)
-        order = count()
-        firsts = ((members[0].after(through), members) for members in groups.values())
-        self._heap = [_Group(first, next(order), members) for first, members in firsts if first is not None]
+        self._groups = tuple(groups.values())
+        self._begin(through)
+
+    def _begin(self, through: int) -> None:
+        self._through = through
+        firsts = ((members[0].after(through), order, members) for order, members in enumerate(self._groups))
+        self._heap = [_Group(first, order, members) for first, order, members in firsts if first is not None]
         heapq.heapify(self._heap)
+
+    def move(self, through: int) -> None:
+        """Take up after *through*, wherever it stood: forwards at the price of what is skipped."""
+        if through < self._through:
+            self._begin(through)
+            return
+        while self._heap and self._heap[0].next <= through:
+            self._put(heapq.heappop(self._heap), through)
+        self._through = through
 
     @property
     def next(self) -> int | None:
@@ -78,12 +92,16 @@ class Agenda:
         found: list[Due] = []
         while self._heap and self._heap[0].next <= now:
             group = heapq.heappop(self._heap)
-            following = group.members[0].after(now)
             found += self._of(group, now)
-            if following is not None:
-                heapq.heappush(self._heap, _Group(following, group.order, group.members))
+            self._put(group, now)
         self._through = max(self._through, now)
         return found
+
+    def _put(self, group: _Group, through: int) -> None:
+        """Put *group* where its first tick after *through* is."""
+        following = group.members[0].after(through)
+        if following is not None:
+            heapq.heappush(self._heap, _Group(following, group.order, group.members))
 
     def _of(self, group: _Group, now: int) -> Iterator[Due]:
         following = group.members[0].after(group.next)

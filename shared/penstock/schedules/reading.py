@@ -6,8 +6,9 @@ import gc
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar  # a job's arguments are any JSON
 
@@ -20,7 +21,7 @@ from penstock.schedules.rendering import PLACES, unknown_places
 from penstock.schedules.triggers import Cron, Every, Once
 from penstock.schedules.zones import zone
 from penstock.topology.form import Form
-from penstock.topology.strict_yaml import Entries, Items, Node, Scalar, parse, read_text
+from penstock.topology.strict_yaml import Apart, Entries, Items, Node, Scalar, parse, read_text
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -29,24 +30,34 @@ E = TypeVar("E", bound=StrEnum)
 MAX_FILE = 64 * 1024 * 1024
 _LARGE = 1024 * 1024
 
+#: What JSON has a word for.
+_JSON = (str, int, float, bool, type(None))
+
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})")
 _TIMES = ("cron", "every", "at")
-_FIELDS = (
-    *_TIMES,
-    "anchor",
-    "kind",
-    "args",
-    "zone",
-    "catch_up",
-    "max_catch_up",
-    "overlap",
-    "jitter",
-    "grace",
-    "starts",
-    "ends",
-    "expires",
-    "enabled",
-)
+_TOP = ("zone", "schedules")
+_FIELDS = dict.fromkeys(
+    (
+        *_TIMES,
+        "anchor",
+        "kind",
+        "args",
+        "zone",
+        "catch_up",
+        "max_catch_up",
+        "overlap",
+        "jitter",
+        "grace",
+        "starts",
+        "ends",
+        "expires",
+        "enabled",
+    )
+).keys()
+
+#: What many schedules say alike is found out once.
+_cron_of = lru_cache(maxsize=16_384)(Cron)
+_length_of = lru_cache(maxsize=4_096)(duration)
 
 
 def read_schedules(path: Path, *checks: Check) -> tuple[Schedule, ...]:
@@ -64,14 +75,54 @@ def parse_schedules(text: str, file: str = "schedules.yaml", *checks: Check) -> 
 
 
 def _read(text: str, file: str, checks: Sequence[Check]) -> tuple[Schedule, ...]:
-    form = Form(file)
-    top = form.fields(parse(text, file, MAX_FILE), ("zone", "schedules"), "the file")
-    place = _zone(form, top.get("zone"), "zone", "UTC")
-    entries = form.entries(top.get("schedules"), "schedules")
-    found = tuple(_schedule(form, place, checks, *entry) for entry in entries)
-    if form.problems:
-        raise ConfigError(*form.problems)
-    return tuple(schedule for schedule in found if schedule is not None)
+    reading = _Reading(file, checks)
+    if reading.read(text):
+        return reading.schedules
+    again = _Reading(file, checks, reading.place)
+    again.read(text)
+    return again.schedules
+
+
+class _Reading:
+    """One way through a file. Its own zone has to be known before its schedules are: *place*, or what it says first."""
+
+    def __init__(self, file: str, checks: Sequence[Check], place: str | None = None) -> None:
+        self.place = place
+        self._file = file
+        self._checks = checks
+        self._form = Form(file)
+        self._lines: dict[str, int] = {}
+        self._found: list[Schedule] = []
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        """What was read. Raises ``ConfigError`` with all that is wrong."""
+        if self._form.problems:
+            raise ConfigError(*self._form.problems)
+        return tuple(self._found)
+
+    def read(self, text: str) -> bool:
+        """Read *text*; whether the zone was the right one, else it is known now. Raises ``ConfigError``."""
+        root = parse(text, self._file, MAX_FILE, Apart("schedules", self._begin, self._take))
+        top = self._form.fields(root, _TOP, "the file")
+        self._form.entries(top.get("schedules"), "schedules")  # empty by now, unless it is no mapping
+        expected, self.place = self.place, _zone(self._form, top.get("zone"), "zone", "UTC")
+        return not self._lines or expected == self.place
+
+    def _begin(self, before: Entries) -> None:
+        if self.place is None:
+            form = Form(self._file)  # what is wrong is told when all of it is known
+            self.place = _zone(form, form.fields(before, _TOP, "the file").get("zone"), "zone", "UTC")
+
+    def _take(self, key: Node, node: Node) -> None:
+        name = self._form.text(key, "a key of schedules")
+        if name in self._lines:
+            self._form.problem(key, f"schedules: {name} is here twice, first on line {self._lines[name]}")
+        elif name:
+            self._lines[name] = key.line
+            schedule = _schedule(self._form, self.place or "UTC", self._checks, name, key, node)
+            if schedule is not None:
+                self._found.append(schedule)
 
 
 @contextmanager
@@ -143,7 +194,7 @@ def _cron(form: Form, node: Node, place: str, what: str) -> Cron | None:
             node, f'{what}: {text} is a time of day; every day at that time is written "{minute} {hour} * * *"'
         )
         return None
-    return _made(form, node, what, lambda: Cron(text, place)) if text else None
+    return _made(form, node, what, lambda: _cron_of(text, place)) if text else None
 
 
 def _every(length: timedelta, anchor: int) -> Every:
@@ -186,7 +237,7 @@ def _span(form: Form, node: Node, what: str) -> timedelta | None:
         )
         return None
     try:
-        return duration(text) if text else None
+        return _length_of(text) if text else None
     except ValueError as error:
         form.problem(node, f"{what}: {error}")
         return None
@@ -203,7 +254,7 @@ def _instant(form: Form, node: Node, what: str) -> int | None:
     if when.utcoffset() is None:
         form.problem(node, f"{what}: {text} does not say in which zone: write it with its offset, such as {text}+01:00")
         return None
-    return int(when.astimezone(UTC).timestamp())
+    return int(when.timestamp())
 
 
 def _one_of(form: Form, node: Node, choices: type[E], what: str) -> E | None:
@@ -219,22 +270,25 @@ def _args(form: Form, node: Node, what: str) -> dict[str, Any]:
         form.problem(node, f"{what} must be a mapping")
         return {}
     value: dict[str, Any] = _plain(form, node, what)
-    for name in unknown_places(value):
-        form.problem(node, f"{what}: nothing is known of {{{{ {name:.40} }}}}; known are {', '.join(PLACES)}")
     return value
 
 
 def _plain(form: Form, node: Node, what: str) -> Any:
-    match node:
-        case Entries():
-            return {name: _plain(form, value, f"{what}.{name}") for name, _, value in form.entries(node, what)}
-        case Items(nodes=nodes):
-            return [_plain(form, item, what) for item in nodes]
-        case Scalar(value=value) if value is None or isinstance(value, str | int | float | bool):
-            return value
-        case _:
+    if isinstance(node, Scalar):
+        value = node.value
+        if not isinstance(value, _JSON):
             form.problem(node, f"{what}: YAML takes this for a date; quote it")
             return None
+        if isinstance(value, str) and "{{" in value:
+            for name in unknown_places(value):
+                form.problem(node, f"{what}: nothing is known of {{{{ {name:.40} }}}}; known are {', '.join(PLACES)}")
+        return value
+    if isinstance(node, Items):
+        return [_plain(form, item, what) for item in node.nodes]
+    fields = form.plain(node)
+    if fields is None:
+        fields = {name: value for name, _, value in form.entries(node, what)}
+    return {name: _plain(form, value, f"{what}.{name}") for name, value in fields.items()}
 
 
 #: How what a schedule may leave out is read, where it is there.

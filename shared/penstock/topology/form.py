@@ -53,6 +53,8 @@ class Form:
 
     def fields(self, node: Node, known: Collection[str], what: str) -> dict[str, Node]:
         """The values of a mapping that may only have the *known* keys."""
+        if (plain := self.plain(node)) is not None and all(map(known.__contains__, plain)):
+            return plain
         fields: dict[str, Node] = {}
         for name, key, value in self.entries(node, what):
             if name in known:
@@ -60,6 +62,18 @@ class Form:
             else:
                 self.problem(key, f"{what}: unknown key {name}; known are {', '.join(known)}{near(name, known)}")
         return fields
+
+    @staticmethod
+    def plain(node: Node) -> dict[str, Node] | None:
+        """The values of a mapping with nothing wrong about its keys, found fast; None for anything else."""
+        if not isinstance(node, Entries):
+            return None
+        found = {
+            key.value: value
+            for key, value in node.pairs
+            if isinstance(key, Scalar) and isinstance(key.value, str) and key.value
+        }
+        return found if len(found) == len(node.pairs) else None
 
     def text(self, node: Node, what: str) -> str:
         """A text that is not empty, or the empty one where there is none."""

@@ -20,6 +20,9 @@ MAX_DEPTH = 12
 #: one, which reads some 10 MB a second instead of 100 KB.
 _SMALL = 32 * 1024
 
+#: Characters that are looked at in one go: a thread that reads a large file lets others run in between.
+_PIECE = 256 * 1024
+
 
 @dataclass(slots=True)  # not frozen: one takes three times as long to make, and a large file has millions
 class Scalar:
@@ -65,12 +68,25 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
         raise ConfigError(f"{path}:{line}: not UTF-8") from error
 
 
-def parse(text: str, file: str, max_bytes: int = MAX_BYTES) -> Node:
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """The mapping under the key *field* of a document that is a mapping, taken apart while it is read.
+
+    *begin* is told what the document says before it. Each of its entries is then handed to *take*, as key and value,
+    and not kept: a large file is never in memory as a whole.
+    """
+
+    field: str
+    begin: Callable[[Entries], None]
+    take: Callable[[Node, Node], None]
+
+
+def parse(text: str, file: str, max_bytes: int = MAX_BYTES, apart: Apart | None = None) -> Node:
     """Read the one document in *text*; *file* is its name in errors.
 
     Anchors, aliases, tags, further documents, nesting beyond ``MAX_DEPTH`` and texts beyond *max_bytes* are refused,
     so that a document is never larger than it looks. Raises ``ConfigError`` with file and line, and when PyYAML is not
-    installed.
+    installed; something of it may have been taken *apart* before.
     """
     try:
         import yaml
@@ -79,7 +95,7 @@ def parse(text: str, file: str, max_bytes: int = MAX_BYTES) -> Node:
     if len(text) > max_bytes or len(text.encode("utf-8", "surrogatepass")) > max_bytes:
         raise ConfigError(_too_large(file, max_bytes))
     try:
-        return _document(_events(text), file)
+        return _document(_events(text), file, apart)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{file}:{line}: {_no_alias(error, text) or _not_yaml(error, text)}") from None
@@ -119,51 +135,90 @@ def _events(text: str) -> Iterator[yaml.Event]:
     """The events of *text*. Characters that YAML does not allow are sought first: the C parser does not say where."""
     import yaml
 
-    found = yaml.reader.Reader.NON_PRINTABLE.search(text)
-    if found:
-        raise yaml.reader.ReaderError("", found.start(), ord(found.group()), "unicode", "not allowed")
+    for start in range(0, len(text), _PIECE):
+        found = yaml.reader.Reader.NON_PRINTABLE.search(text, start, start + _PIECE)
+        if found:
+            raise yaml.reader.ReaderError("", found.start(), ord(found.group()), "unicode", "not allowed")
     fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     loader = (yaml.SafeLoader if len(text) <= _SMALL else fast)(text)
-    try:
-        yield from iter(loader.get_event, None)
-    finally:
-        loader.dispose()
+    return iter(loader.get_event, None)
 
 
-def _document(events: Iterator[yaml.Event], file: str) -> Node:
+def _document(events: Iterator[yaml.Event], file: str, apart: Apart | None) -> Node:
     """Build the document while its events come, so that what must not be there ends it before anything is built."""
     import yaml
 
-    value_of = _words()
-    scalar, mapping_end, sequence_end = yaml.ScalarEvent, yaml.MappingEndEvent, yaml.SequenceEndEvent
-    nodes: list[Node] = []  # of the list or mapping that is open, keys and values in turn
-    outside: list[tuple[list[Node], int]] = []
-    begun = 0
+    tree, words, begun = _Tree(apart), _Words(), 0
+    scalar, ends = yaml.ScalarEvent, (yaml.MappingEndEvent, yaml.SequenceEndEvent)
     for event in events:
-        kind = type(event)
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, scalar) and event.anchor is None and event.tag is None:  # the most: no call for them
-            nodes.append(Scalar(value_of(event.value) if event.implicit[0] else event.value, line, event.value))
-            continue
-        if kind is mapping_end or kind is sequence_end:
-            inside = nodes
-            nodes, line = outside.pop()
-            nodes.append(_entries(inside, line) if kind is mapping_end else Items(tuple(inside), line))
-            continue
-        begun += kind is yaml.DocumentStartEvent
-        problem = _forbidden(event, len(outside), begun)
-        if problem:
-            raise ConfigError(f"{file}:{line}: {problem}")
-        if isinstance(event, yaml.CollectionStartEvent):
-            outside.append((nodes, line))
-            nodes = []
-    if not nodes:
+            raw = event.value
+            tree.nodes.append(Scalar(words[raw] if event.implicit[0] else raw, line, raw))
+        elif isinstance(event, ends):
+            tree.end()
+        else:
+            begun += isinstance(event, yaml.DocumentStartEvent)
+            problem = _forbidden(event, tree.depth, begun)
+            if problem:
+                raise ConfigError(f"{file}:{line}: {problem}")
+            if isinstance(event, yaml.CollectionStartEvent):
+                tree.begin(line, isinstance(event, yaml.MappingStartEvent))
+    if not tree.nodes:
         raise ConfigError(f"{file}:1: the file is empty")
-    return nodes[0]
+    return tree.nodes[0]
+
+
+class _Tree:
+    """A document that grows. *nodes*: those of the list or mapping that is open, keys and values in turn."""
+
+    def __init__(self, apart: Apart | None) -> None:
+        self.nodes: list[Node] = []
+        #: The lists and mappings around: nodes before what is open, its line, and whether it is a mapping.
+        self._outside: list[tuple[list[Node], int, bool]] = []
+        self._apart = apart
+        #: Those of the mapping that is taken apart.
+        self._taken: list[Node] | None = None
+
+    @property
+    def depth(self) -> int:
+        """How many lists and mappings are open."""
+        return len(self._outside)
+
+    def begin(self, line: int, mapping: bool) -> None:
+        """A list or a mapping begins."""
+        before = self.nodes
+        self._outside.append((before, line, mapping))
+        self.nodes = []
+        if self._apart is not None and mapping and self.depth == 2 and self._outside[0][2] and len(before) % 2:
+            *pairs, key = before
+            if isinstance(key, Scalar) and key.value == self._apart.field:
+                self._taken = self.nodes
+                self._apart.begin(_entries(pairs, self._outside[0][1]))
+
+    def end(self) -> None:
+        """What is open ends."""
+        inside = self.nodes
+        self.nodes, line, mapping = self._outside.pop()
+        if inside is self._taken:
+            self._hand_over(inside)
+        self.nodes.append(_entries(inside, line) if mapping else Items(tuple(inside), line))
+        if self.nodes is self._taken and len(self.nodes) % 2 == 0:
+            self._hand_over(self.nodes)
+
+    def _hand_over(self, nodes: list[Node]) -> None:
+        if self._apart is not None:
+            for key, value in _pairs(nodes):
+                self._apart.take(key, value)
+            nodes.clear()
+
+
+def _pairs(nodes: list[Node]) -> Iterator[tuple[Node, Node]]:
+    return zip(nodes[::2], nodes[1::2], strict=True)
 
 
 def _entries(nodes: list[Node], line: int) -> Entries:
-    return Entries(tuple(zip(nodes[::2], nodes[1::2], strict=True)), line)
+    return Entries(tuple(_pairs(nodes)), line)
 
 
 def _forbidden(event: yaml.Event, depth: int, documents: int) -> str | None:
@@ -183,31 +238,31 @@ def _forbidden(event: yaml.Event, depth: int, documents: int) -> str | None:
     return None
 
 
-def _words() -> Callable[[str], object]:
-    """A reader of words that are not quoted, which remembers them.
+class _Words(dict[str, object]):
+    """What words that are not quoted mean, each found once.
 
     One that only looks like a number or date (``2024-99-99``), or a merge, stays text.
     """
-    import yaml
 
-    construct = yaml.constructor.SafeConstructor().construct_object
-    looks = yaml.SafeLoader.yaml_implicit_resolvers  # by their first characters: (tag, pattern)
-    known: dict[str, object] = {}
+    def __init__(self) -> None:
+        import yaml
 
-    def read(raw: str) -> object:
+        self._construct = yaml.constructor.SafeConstructor().construct_object
+        self._looks = yaml.SafeLoader.yaml_implicit_resolvers  # by their first characters: (tag, pattern)
+
+    def __missing__(self, raw: str) -> object:
+        found = self[raw] = self._read(raw)
+        return found
+
+    def _read(self, raw: str) -> object:
+        import yaml
+
         if len(raw) < 19 and raw.isdecimal() and raw.isascii() and raw[0] != "0":  # most numbers, much faster
             return int(raw)
-        for tag, pattern in looks.get(raw[:1], ()):
+        for tag, pattern in self._looks.get(raw[:1], ()):
             if pattern.match(raw):
                 try:
-                    return construct(yaml.ScalarNode(tag, raw))
+                    return self._construct(yaml.ScalarNode(tag, raw))
                 except (ValueError, OverflowError, yaml.constructor.ConstructorError):
                     break
         return raw
-
-    def value(raw: str) -> object:
-        if raw not in known:
-            known[raw] = read(raw)
-        return known[raw]
-
-    return value
