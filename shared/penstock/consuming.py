@@ -118,7 +118,7 @@ class Consuming:
             else:
                 self._take(source, delivery)
 
-        source.subscription = await link.consume(self._queue, 1, on_delivery, tag)
+        source.subscription = await link.consume(self._queue, 1, on_delivery, tag, slots=self._slots)
         if self._events.wants(AcksSent):
             source.subscription.on_acks = self._acked
         self._events.emit(ConsumingStarted(self._queue, self._reserve.prefetch, tag))

@@ -35,6 +35,9 @@ TRACESTATE = "tracestate"
 #: How often the job was replayed from the dead letters: a job that always dies again is not replayed for ever.
 REPLAYS = "penstock-replays"
 
+#: Not a header but an argument of a worker's consumers: how many jobs it works on at once.
+SLOTS = "penstock-slots"
+
 #: What only a dead letter carries; stripped when it is replayed.
 STORY = frozenset({QUEUE, REASON, ERROR_TYPE, ERROR, TRACEBACK, DIED, WORKER, ONCE})
 

@@ -96,9 +96,12 @@ class Link(Protocol):
         """Open a channel to publish through. Raises ``BrokerError``."""
         ...
 
-    async def consume(self, queue: str, prefetch: int, on_delivery: OnDelivery, tag: str) -> Subscription:
+    async def consume(
+        self, queue: str, prefetch: int, on_delivery: OnDelivery, tag: str, *, slots: int | None = None
+    ) -> Subscription:
         """Consume *queue* with manual acks on a channel of its own, as consumer *tag*.
 
+        *slots*: how many deliveries are worked on at once, for whoever looks at the broker's consumers.
         *on_delivery* is called on the loop for each delivery and must not raise. Raises ``TopologyMismatch`` when the
         queue is missing, ``AccessRefused``, ``ConnectionLost``.
         """

@@ -40,7 +40,15 @@ class MemoryLink:
         self._channels.append(outlet)
         return outlet
 
-    async def consume(self, queue: str, prefetch: int, on_delivery: OnDelivery, tag: str) -> MemorySubscription:
+    async def consume(
+        self,
+        queue: str,
+        prefetch: int,
+        on_delivery: OnDelivery,
+        tag: str,
+        *,
+        slots: int | None = None,  # noqa: ARG002 - nobody looks
+    ) -> MemorySubscription:
         """Consume *queue*. Raises ``TopologyMismatch`` when it is missing, ``ConnectionLost`` after ``close``."""
         source = self._find(queue)
         if source.declared.arguments.get("x-single-active-consumer"):

@@ -16,6 +16,7 @@ from penstock.brokers.pika_outlet import PikaOutlet
 from penstock.brokers.pika_subscription import PikaSubscription
 from penstock.brokers.wire import Wire, WireProtocol
 from penstock.errors import BrokerError, ConnectionLost, TopologyMismatch
+from penstock.headers import SLOTS
 from penstock.ports import OnDelivery
 from penstock.urls import BrokerUrl
 from penstock.version import __version__
@@ -128,10 +129,13 @@ class PikaLink:
         await channel.call("confirm.select", partial(channel.pika.confirm_delivery, _never))
         return PikaOutlet(channel)
 
-    async def consume(self, queue: str, prefetch: int, on_delivery: OnDelivery, tag: str) -> PikaSubscription:
+    async def consume(
+        self, queue: str, prefetch: int, on_delivery: OnDelivery, tag: str, *, slots: int | None = None
+    ) -> PikaSubscription:
         """See ``Link.consume``."""
         channel = await self._channel()
-        subscription = PikaSubscription(channel, queue, on_delivery, tag, self._why_cancelled)
+        told = None if slots is None else {SLOTS: slots}
+        subscription = PikaSubscription(channel, queue, on_delivery, tag, self._why_cancelled, told)
         await subscription.start(prefetch)
         return subscription
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any  # what a coroutine is sent
+from typing import Any  # what a coroutine is sent, what arguments hold
 
 from penstock.brokers.acks import AckLedger
 from penstock.brokers.channels import Channel
@@ -29,14 +29,26 @@ AskWhy = Callable[[str], Awaitable[BrokerError]]
 class PikaSubscription(ContentSink):
     """A ``Subscription`` over a pika channel. Deliveries of other channels are never settled here: tags would match."""
 
-    def __init__(self, channel: Channel, queue: str, on_delivery: OnDelivery, tag: str, ask_why: AskWhy) -> None:
-        """*ask_why* finds out, on another channel, why the broker cancelled the consumer of a queue."""
+    def __init__(
+        self,
+        channel: Channel,
+        queue: str,
+        on_delivery: OnDelivery,
+        tag: str,
+        ask_why: AskWhy,
+        told: dict[str, Any] | None = None,
+    ) -> None:
+        """*ask_why* finds out, on another channel, why the broker cancelled the consumer of a queue.
+
+        *told*: arguments of the consumer, which the broker keeps and shows.
+        """
         super().__init__()
         self._channel = channel
         self._wire = channel.wire
         self._queue = queue
         self._on_delivery = on_delivery
         self._name = tag
+        self._told = told
         self._opens = 0
         self._tag = ""
         self._decoder = DeliveryDecoder(queue)
@@ -63,7 +75,8 @@ class PikaSubscription(ContentSink):
         pika = self._channel.pika
         await self._channel.call("basic.qos", partial(pika.basic_qos, prefetch_count=prefetch))
         await self._channel.call(
-            "basic.consume", partial(pika.basic_consume, self._queue, _never, consumer_tag=self._tag)
+            "basic.consume",
+            partial(pika.basic_consume, self._queue, _never, consumer_tag=self._tag, arguments=self._told),
         )
 
     def ack(self, delivery: Delivery) -> None:

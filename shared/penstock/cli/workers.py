@@ -16,12 +16,13 @@ from penstock.overview.model import WorkerState
 from penstock.overview.workers import workers
 from penstock.settings import Settings
 
-_NAMES = ("WORKER", "HOST", "PID", "QUEUES", "PREFETCH", "HELD", "SINCE", "USER", "VERSION", "STATE")
+_NAMES = ("WORKER", "HOST", "PID", "QUEUES", "SLOTS", "PREFETCH", "HELD", "SINCE", "USER", "VERSION", "STATE")
 _MEANING = """
 \b
-PREFETCH is how many deliveries it takes at most: its slots and a reserve (1 until its first job is done); HELD is how
-many it has. What consumes a work queue without being Penstock's is shown too, without version. Takes a login with the
-tag monitoring in RABBITMQ_MANAGEMENT_URL; another one sees its own connections only.
+SLOTS is how many jobs it works on at once; PREFETCH how many deliveries it takes at most: its slots and a reserve (1
+until its first job is done); HELD is how many it has. What consumes a work queue without being Penstock's is shown too,
+without slots and version. Takes a login with the tag monitoring in RABBITMQ_MANAGEMENT_URL; another one sees its own
+connections only.
 """
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -40,7 +41,7 @@ def workers_command(as_json: AsJson = False) -> None:
         console.print(Text("no worker is connected", style="bold red"))
         return
     now = time.time_ns() // 1_000_000
-    table(console, _NAMES, [_row(worker, now) for worker in found], ("PID", "PREFETCH", "HELD", "SINCE"))
+    table(console, _NAMES, [_row(worker, now) for worker in found], ("PID", "SLOTS", "PREFETCH", "HELD", "SINCE"))
 
 
 def _row(worker: WorkerState, now: int) -> list[Cell]:
@@ -49,6 +50,7 @@ def _row(worker: WorkerState, now: int) -> list[Cell]:
         worker.host,
         "-" if worker.pid is None else str(worker.pid),
         ", ".join(worker.queues) or "-",
+        "-" if worker.slots is None else str(worker.slots),
         str(worker.prefetch),
         str(worker.running),
         age(worker.since, now),

@@ -121,6 +121,8 @@ class WorkerState:
     host: str
     pid: int | None
     queues: Sequence[str]
+    #: How many jobs it works on at once; None where its consumers do not say, as those of others.
+    slots: int | None
     prefetch: int
     running: int
     #: Milliseconds since 1970 UTC.

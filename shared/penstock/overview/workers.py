@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any  # the management API's JSON
 
+from penstock.headers import SLOTS
 from penstock.management import Management
 from penstock.overview.model import WorkerState
 from penstock.topology.names import work_queue
@@ -41,7 +42,7 @@ def workers(management: Management) -> list[WorkerState]:
     """
     columns = "name,user,user_provided_name,client_properties,peer_host,connected_at,state"
     connections = management.read("vhosts/{vhost}/connections", columns=columns)
-    consumers = management.read("consumers/{vhost}", columns="queue.name,channel_details,prefetch_count")
+    consumers = management.read("consumers/{vhost}", columns="queue.name,channel_details,prefetch_count,arguments")
     channels = management.read(
         "vhosts/{vhost}/channels", columns="connection_details.name,messages_unacknowledged,consumer_count"
     )
@@ -100,6 +101,7 @@ def _state(process: _Process) -> WorkerState:
         process.host,
         process.pid,
         sorted(queues),
+        slots=_slots(process),
         prefetch=sum(consumer.get("prefetch_count") or 0 for consumer in process.consumers),
         running=process.unacked,
         since=min(connection.get("connected_at") or 0 for connection in process.connections),
@@ -107,6 +109,12 @@ def _state(process: _Process) -> WorkerState:
         states=_states(process),
         user=process.connections[0].get("user") or "",
     )
+
+
+def _slots(process: _Process) -> int | None:
+    told = [(consumer.get("arguments") or {}).get(SLOTS) for consumer in process.consumers]
+    known = [slots for slots in told if type(slots) is int]
+    return sum(known) if known else None
 
 
 def _states(process: _Process) -> Sequence[str]:
