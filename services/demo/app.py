@@ -13,11 +13,14 @@ from penstock import PenstockError
 from penstock.connect import STORE_VARIABLE
 from services.demo import monitoring, order_book
 from services.demo.accounting import Account, piles
+from services.demo.acts import Acts, Plan
+from services.demo.door import at_door
 from services.demo.effects import Book
+from services.demo.errands import Errands
 from services.demo.eye import opened
 from services.demo.monitoring import Monitoring, Watched
 from services.demo.places import BrokerPlace, RunPlace, broker
-from services.demo.run import Plan, Run
+from services.demo.run import Run
 from services.demo.screen import Screen, screen
 from services.demo.sink import REFUSED_DOMAIN
 from services.demo.system import System, running
@@ -31,12 +34,13 @@ The system is up; Ctrl-C ends it. In another terminal:
 
   {environment}
   .venv/bin/python -m services.orders {orders}
-  .venv/bin/penstock publish email.send '{welcome}'
+  curl {door}/v1/jobs/email.send -H 'Content-Type: application/json' -d '{welcome}'
   .venv/bin/penstock publish email.send '{refused}'
   .venv/bin/penstock publish credit.add '{credit}'
   .venv/bin/penstock dead list
   .venv/bin/penstock schedule list --file {schedules}
 
+HTTP door      {door}/docs
 Management UI  {management}   user {user}, password {password}
 Alerts         {alerts}
 Mails          {mails}
@@ -72,15 +76,16 @@ async def _play(place: BrokerPlace, plan: Plan, shown: Screen) -> Account:
     files = RunPlace.fresh()
     shown.say(f"run {files.run} on {place.words}; logs in {files.folder}")
     order_book.write(files.orders, plan.orders, files.run)
-    async with running(place, files) as system, opened(place.url) as eye:
-        await system.start(eye, plan.outage)
+    async with running(place, files) as system, opened(place.url) as eye, at_door(system.door) as door:
+        await system.start(eye, door, plan.outage)
         shown.say(
-            "two mailers, a reports worker, two credits workers and two schedulers are ready; "
+            f"the HTTP door at {door.url}, {system.crowd}, a relay and two schedulers are ready; "
             f"the mail server will answer 451 for {plan.outage:g} s"
         )
         mails, receipts = Book(files.book, files.run), Book(files.receipts, files.run)
-        run = Run(plan, files, place.url, system, eye, shown, mails, receipts)
-        found, dead = await run.play()
+        errands = Errands(files.run, files.store)
+        acts = Acts(plan, files, place.url, system, eye, door, shown, mails, receipts, errands)
+        found, dead = await Run(acts).play()
     shown.say(f"gave up after {plan.patience:g} s" if found.lost else "every job has ended, the workers have stopped")
     shown.table(piles(dead))
     shown.say("they stay in their queues: `make up` and `.venv/bin/penstock dead list` show them again")
@@ -111,10 +116,10 @@ async def _keep_up(place: BrokerPlace, shown: Screen, pace: float) -> Account:
     """Keep the system running until Ctrl-C, with alerts. Raises ``MemberDied`` when a part of it does not."""
     files = RunPlace.fresh()
     order_book.write(files.orders, 50, files.run)
-    async with running(place, files) as system, opened(place.url) as eye:
+    async with running(place, files) as system, opened(place.url) as eye, at_door(system.door) as door:
         system.show_metrics()
-        await system.start(eye, 0.0)
-        shown.say(_try(place, files, await _watch(place, files, system, pace)))
+        await system.start(eye, door, 0.0)
+        shown.say(_try(place, files, system.door, await _watch(place, files, system, pace)))
         while True:
             system.crew.check()
             await asyncio.sleep(1)
@@ -129,16 +134,18 @@ async def _watch(place: BrokerPlace, files: RunPlace, system: System, pace: floa
     return await monitoring.start(system.crew, files.folder / "monitoring", watched)
 
 
-def _try(place: BrokerPlace, files: RunPlace, watching: Monitoring | None) -> str:
+def _try(place: BrokerPlace, files: RunPlace, door: str, watching: Monitoring | None) -> str:
     variables = {
         **place.environment,
         "DEMO_MAILS": str(files.book),
         "ORDERS_SPOOL_DIR": str(files.sources),
+        "ORDERS_DOOR": door,
         STORE_VARIABLE: files.store_url,
     }
     return _TRY.format(
         environment="export " + " ".join(f"{name}={value}" for name, value in variables.items()),
         orders=files.orders,
+        door=door,
         schedules=files.schedules,
         welcome=_welcome("ada@example.org"),
         refused=_welcome(f"nobody@{REFUSED_DOMAIN}"),

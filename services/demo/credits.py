@@ -1,15 +1,16 @@
-"""Jobs of credits as a nervous producer publishes them: some of them twice or three times, a few that cannot be."""
+"""Jobs of credits as a nervous customer hands them in: some of them twice or three times, a few that cannot be."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any  # jobs of two kinds
 
-from penstock import AsyncPublisher, NewJob
+from penstock import NewJob
 from penstock.clock import new_job_id
 from penstock_jobs.credits import CREDIT_ADD, CREDIT_TRANSFER, CreditAdd, CreditTransfer
+from services.demo.door import Door
 from services.demo.ledger import Entry
 
 #: Users with credits. What each is given to begin with is more than all its transfers together could take.
@@ -19,7 +20,7 @@ OPENING = 10_000
 #: A user who has nothing: transfers from here are rejected.
 PAUPER = 999
 
-#: One job in so many is published once more, and one in so many twice more.
+#: One job in so many is handed in once more, and one in so many twice more.
 TWICE_EVERY, THRICE_EVERY = 7, 11
 
 
@@ -51,13 +52,13 @@ class Credits:
         return cls([_entry(run, None, user, OPENING) for user in USERS], others)
 
 
-async def send_credits(publisher: AsyncPublisher, entries: Sequence[Entry]) -> list[Entry]:
-    """Publish a job for each of *entries*, some more than once under the same id; those the broker confirmed."""
+async def send_credits(door: Door, entries: Sequence[Entry]) -> list[Entry]:
+    """Hand in a job for each of *entries*, some more than once under the same key; the entries by their jobs' ids."""
     again = [*entries[::TWICE_EVERY], *entries[::THRICE_EVERY], *entries[::THRICE_EVERY]]
-    jobs = [*entries, *again]
-    random.Random(13).shuffle(jobs)
-    confirmed = {receipt.id for receipt in await publisher.publish_many([_job(entry) for entry in jobs])}
-    return [entry for entry in entries if entry.id in confirmed]
+    asked = [*entries, *again]
+    random.Random(13).shuffle(asked)
+    ids = await door.submit([_job(entry) for entry in asked])
+    return list({job_id: replace(entry, id=job_id) for entry, job_id in zip(asked, ids, strict=True)}.values())
 
 
 def _pairs(dice: random.Random, count: int) -> Iterator[tuple[int, int]]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+import orjson
+
 from penstock.settings import BROKER_VARIABLES
 from penstock.testing.broker_node import PrivateBroker
 from penstock.urls import BrokerUrl, from_env
@@ -85,6 +87,12 @@ class RunPlace:
         folder.mkdir(parents=True)
         return cls(run, folder)
 
+    def prepare(self) -> None:
+        """Make what the services expect to find."""
+        self.sources.mkdir()
+        reports = {"path": str(self.outputs), "files": ["*.csv", "*.pdf", ".*.part"], "keep": "90d"}
+        self.rules.write_bytes(orjson.dumps({"folders": {"reports": reports}}))  # JSON is YAML too
+
     @property
     def book(self) -> Path:
         """The mails that the sink took."""
@@ -104,6 +112,16 @@ class RunPlace:
     def schedules(self) -> Path:
         """What comes by the clock."""
         return self.folder / "schedules.yaml"
+
+    @property
+    def sources_of_sync(self) -> Path:
+        """Where the sync pulls from."""
+        return self.folder / "sync.yaml"
+
+    @property
+    def rules(self) -> Path:
+        """What the janitor deletes."""
+        return self.folder / "rules.yaml"
 
     @property
     def sources(self) -> Path:

@@ -22,18 +22,19 @@ _ERROR_WIDTH = 70
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How far a run is."""
+    """How far a run is; *others*: jobs of the sync and the janitor."""
 
     published: int
     mails: int
     reports: int
     credits: int
     dead: int
+    others: int = 0
 
     @property
     def ended(self) -> int:
         """Jobs that are done or dead."""
-        return self.mails + self.reports + self.credits + self.dead
+        return self.mails + self.reports + self.credits + self.others + self.dead
 
 
 class Screen(Protocol):
@@ -127,7 +128,8 @@ class Terminal(Lines):
 
 
 def _words(now: Snapshot, between: str = ", ") -> str:
-    return between.join((f"{now.mails} mails", f"{now.reports} reports", f"{now.credits} credits"))
+    counts = {"mails": now.mails, "reports": now.reports, "credits": now.credits, "others": now.others}
+    return between.join(f"{count} {name}" for name, count in counts.items())
 
 
 def _cells(pile: Pile) -> tuple[str, str, str, str, str]:

@@ -1,4 +1,4 @@
-"""Messages that no worker can run, as a careless producer would send them."""
+"""Messages that no worker can run: the door takes none of them, so a careless producer sends them past it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from penstock import AsyncPublisher
 from penstock.clock import new_job_id
+from services.demo.door import Door
 
 _GOOD = b'{"to": "ada@example.org", "template": "welcome", "values": {"name": "Ada"}}'
 
@@ -23,6 +24,9 @@ _BREAK_THE_SCHEMA = (
     b'{"to": "ada@example.org\\r\\nBcc: everybody@example.org", "template": "welcome"}',
 )
 
+#: Not readable, no such kind, does not fit.
+_REFUSALS = (400, 404, 422)
+
 
 @dataclass(frozen=True, slots=True)
 class Bad:
@@ -38,6 +42,12 @@ def bad_messages(rounds: int) -> Iterator[Bad]:
         yield from (Bad("email.send", body) for body in (*_MALFORMED, *_BREAK_THE_SCHEMA))
         # A slip of the pen that the queue's pattern email.* takes all the same.
         yield from (Bad("email.sned", _GOOD), Bad("report.sails", b"{}"))
+
+
+async def knock(door: Door) -> int:
+    """Hand a round of bad messages in at the *door*; how many it refused as what they are."""
+    answers = [await door.knock(bad.kind, bad.body) for bad in bad_messages(1)]
+    return sum(answer in _REFUSALS for answer in answers)
 
 
 async def send(publisher: AsyncPublisher, messages: Sequence[Bad], run: str) -> list[str]:

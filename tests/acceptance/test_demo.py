@@ -18,11 +18,14 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from penstock.urls import BrokerUrl
 from services.demo.eye import opened
+from services.demo.shop import ITEMS
 from tests.support.working import declare, foreign, put
 
 pytestmark = pytest.mark.timeout(150)
 
-TOPOLOGY = "queues: {credits: [credit.*], email: [email.*], reports: [report.*]}"
+TOPOLOGY = """
+queues: {credits: [credit.*], email: [email.*], maintenance: [maintenance.*], reports: [report.*], sync: [sync.*]}
+"""
 ACCOUNT = re.compile(
     r"accounted: (\d+) published = (\d+) done \+ (\d+) dead; lost (\d+); doubled (\d+) "
     r"\(credits: (\d+) done, doubled (\d+)\)"
@@ -77,7 +80,7 @@ async def a_demo(url: str, folder: Path, *options: str) -> AsyncIterator[Demo]:
 
 async def nobody_consumes(url: str) -> bool:
     async with opened(BrokerUrl.parse(url)) as eye:
-        names = ("email", "reports", "credits", "scheduler")
+        names = ("email", "reports", "credits", "sync", "maintenance", "scheduler")
         return not sum([await eye.consumers(f"jobs.{name}") for name in names])
 
 
@@ -103,8 +106,10 @@ async def test_every_job_is_accounted_for_through_an_outage_bad_messages_and_a_c
     found = ACCOUNT.fullmatch(demo.lines[-1])
     assert found, said
     published, done, dead, lost, doubled, credits_done, credits_doubled = map(int, found.groups())
-    # 294 orders of which 6 are refused, 6 reports, 400 credits of which 4 cannot be, and 4 rounds of 10 bad messages
-    assert (published, done, dead, lost) == (740, 690, 50, 0), said
+    # 294 orders of which 6 are refused, 6 reports, 400 credits of which 4 cannot be, a pull of the shop, a round of the
+    # janitor, and 4 rounds of 10 bad messages
+    assert (published, done, dead, lost) == (742, 692, 50, 0), said
+    assert "the door refused 10 of 10 bad requests" in said
     assert (credits_done, credits_doubled) == (396, 0), said
     assert code == 0
     assert ledger(_only(tmp_path, "store.db")) == (396, 396, 0), said
@@ -112,7 +117,8 @@ async def test_every_job_is_accounted_for_through_an_outage_bad_messages_and_a_c
     assert len(mails) == 288
     assert mails.total() - len(mails) <= doubled
     assert len(list(_only(tmp_path, "reports").rglob("*.pdf"))) == 6
-    for victim in ("mailer-1", "credits-1", "scheduler-[12]"):
+    assert pulled(_only(tmp_path, "store.db")) == ITEMS, "though the shop answers 429, 500 and half an answer"
+    for victim in ("intake-1", "mailer-1", "credits-1", "scheduler-[12]"):
         assert re.search(rf"{victim} .* killed with SIGKILL and started again", said)
     [(ticks, *wrong)] = TICKS.findall(said)
     assert wrong == ["none", "none"], said
@@ -154,7 +160,7 @@ async def test_a_job_that_somebody_takes_away_is_lost_and_the_demo_says_so(vhost
 async def test_a_credit_that_is_booked_twice_is_seen_and_fails_the_demo(vhost_url: str, tmp_path: Path) -> None:
     await declare(vhost_url, TOPOLOGY)
     async with a_demo(vhost_url, tmp_path, "--outage", "0") as demo:
-        await demo.until("workers and two schedulers are ready")
+        await demo.until("two schedulers are ready")
         book_some_twice(_only(tmp_path, "store.db"))
         code = await demo.end()
     found = ACCOUNT.fullmatch(demo.lines[-1])
@@ -209,6 +215,13 @@ def ledger(file: Path) -> tuple[int, int, int]:
     with closing(sqlite3.connect(file)) as connection:
         found: tuple[int, int, int] = connection.execute(statement).fetchone()
     return found
+
+
+def pulled(file: Path) -> int:
+    """How many items of the shop are kept."""
+    with closing(sqlite3.connect(file)) as connection:
+        [count] = connection.execute("SELECT count(*) FROM sync_items").fetchone()
+    return int(count)
 
 
 def book_some_twice(file: Path) -> None:

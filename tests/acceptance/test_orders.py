@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from penstock_jobs import SALES_REPORT, SEND_EMAIL
-from tests.support.working import declare, foreign, take
+from services.intake.tokens import Action, add_token
+from tests.support.intake import intake_process
+from tests.support.working import declare, depth, foreign, take
 
 TOPOLOGY = "queues: {email: [email.*], reports: [report.*]}"
 HEADER = "order_id,name,email,region,item,quantity,amount"
@@ -26,12 +28,12 @@ class Ended:
     err: str
 
 
-async def submit(url: str, folder: Path, source: str, *options: str, fed: str | None = None) -> Ended:
+async def submit(url: str, folder: Path, source: str, *options: str, fed: str | None = None, **settings: str) -> Ended:
     """Run the command with *folder* as its place."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.orders", source, *options,
         cwd=folder,
-        env={"RABBITMQ_URL": url, "PENSTOCK_CONNECT_TIMEOUT": "1", "PATH": "/usr/bin:/bin"},
+        env={"RABBITMQ_URL": url, "PENSTOCK_CONNECT_TIMEOUT": "1", "PATH": "/usr/bin:/bin", **settings},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -125,3 +127,48 @@ async def test_a_file_without_the_columns_is_a_usage_error(vhost_url: str, tmp_p
     ended = await submit(vhost_url, tmp_path, "orders.csv")
     assert ended.code == 2
     assert "the first line names no column email" in ended.err
+
+
+async def test_by_the_door_the_same_orders_are_the_same_jobs_and_come_once(vhost_url: str, tmp_path: Path) -> None:
+    await declare(vhost_url, TOPOLOGY)
+    with intake_process(vhost_url, tmp_path / "intake") as intake:
+        for _ in range(2):
+            options = ("--run", "july", "--door", f"http://127.0.0.1:{intake.port}", "--receipts", "receipts")
+            ended = await submit(DOWN, tmp_path, a_file(tmp_path, *GOOD), *options)
+            assert (ended.code, ended.err) == (0, "")
+            assert "3 mails and 2 reports published, 0 bad rows" in ended.out
+    receipts = [json.loads(line) for line in (tmp_path / "receipts").read_text().splitlines()]
+    assert receipts[:5] == receipts[5:]
+    async with foreign(vhost_url) as channel:
+        mails = [await take(channel, "jobs.email") for _ in range(3)]
+        reports = [await take(channel, "jobs.reports") for _ in range(2)]
+    assert [mail.message_id for mail in (*mails, *reports)] == [receipt["id"] for receipt in receipts[:5]]
+    assert {mail.correlation_id for mail in mails} == {"july"}
+    assert await depth(vhost_url, "jobs.email") == await depth(vhost_url, "jobs.reports") == 0
+
+
+async def test_what_the_door_does_not_take_is_told_and_the_rest_published(vhost_url: str, tmp_path: Path) -> None:
+    await declare(vhost_url, "queues: {email: [email.*]}")
+    with intake_process(vhost_url, tmp_path / "intake") as intake:
+        door = f"http://127.0.0.1:{intake.port}"
+        ended = await submit(DOWN, tmp_path, a_file(tmp_path, GOOD[0]), ORDERS_DOOR=door)
+    assert ended.code == 7
+    assert "1 mails and 0 reports published, 0 bad rows, 1 not taken" in ended.out
+    assert "was not published: 503 no queue is bound to this kind" in ended.err
+
+
+async def test_a_door_that_is_not_there_or_wants_another_token_is_one_line(vhost_url: str, tmp_path: Path) -> None:
+    source = a_file(tmp_path, GOOD[0])
+    ended = await submit(DOWN, tmp_path, source, "--door", "http://127.0.0.1:1")
+    assert (ended.code, ended.err.splitlines()[-1].partition(": no answer")[0]) == (
+        3,
+        "orders: the door at http://127.0.0.1:1 cannot be used",
+    )
+    await declare(vhost_url, TOPOLOGY)
+    add_token(tmp_path / "tokens.yaml", "shop", ["email.*"], [Action.PUBLISH])
+    with intake_process(vhost_url, tmp_path / "intake", INTAKE_TOKENS=str(tmp_path / "tokens.yaml")) as intake:
+        door = f"http://127.0.0.1:{intake.port}"
+        ended = await submit(DOWN, tmp_path, source, "--door", door, ORDERS_DOOR_TOKEN="wrong")
+    assert ended.code == 4
+    assert ended.err.startswith(f"orders: the door at {door} refuses: 401")
+    assert "wrong" not in ended.err
