@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON_OF_VENV := .venv/bin/python
 SCRIPTS := infra/scripts
-TESTED_WITH := rabbitmq-server amqp-tools postgresql redis-server prometheus prometheus-alertmanager libfaketime chromium
+TESTED_WITH := rabbitmq-server amqp-tools postgresql redis-server prometheus prometheus-alertmanager libfaketime chromium ffmpeg
 # Files are dealt to three processes: most tests wait for something. A file stays together, for its fixtures are dear.
 TEST := $(PYTHON_OF_VENV) -m pytest --ignore=tests/bench --ignore=tests/containers -n 3 --dist loadfile
 EXTRAS_OF_IMAGE := --extra worker --extra postgres --extra redis --extra services --extra otel
@@ -30,7 +30,9 @@ test-matrix: venv ## Test everything on RabbitMQ 3.10, 4.0 and 4.3 (root, Debian
 	@$(SCRIPTS)/chroot-broker sid
 	PENSTOCK_TEST_BROKERS=3.10,4.0,4.3 $(TEST) -m "matrix or not matrix" tests
 
+# To check the catalogue, every worker is built; the media service is none without ffmpeg.
 check: venv ## Lint, formats, types, layers, schedules, catalogue
+	@$(SCRIPTS)/install-system ffmpeg
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy

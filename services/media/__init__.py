@@ -1,0 +1,1 @@
+"""The media service: videos transcoded, their thumbnails, and images resized."""

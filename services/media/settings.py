@@ -1,0 +1,71 @@
+"""The media service's settings, from ``MEDIA_*`` in the environment."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from penstock import RetryPolicy
+from penstock.durations import duration
+from penstock.settings import read_settings
+from penstock.worker import CONSUMER_TIMEOUT
+
+MIB = 1024 * 1024
+
+
+def _span(value: object) -> object:
+    return duration(value) if isinstance(value, str) else value
+
+
+_Span = Annotated[timedelta, BeforeValidator(_span), Field(ge=timedelta(0), le=timedelta(days=1))]
+_Wait = Annotated[timedelta, BeforeValidator(_span), Field(ge=timedelta(milliseconds=100), le=timedelta(days=1))]
+
+
+class Settings(BaseSettings):
+    """What can be told to the media service. Durations are seconds, or such as ``5m``; sizes are MiB."""
+
+    model_config = SettingsConfigDict(env_prefix="MEDIA_", frozen=True)
+
+    #: Where producers leave files, and where what is made of them appears; never made up from a job alone.
+    source_dir: Path = Path("var/media/source")
+    output_dir: Path = Path("var/media/output")
+    #: The programs, by their names or paths.
+    ffmpeg: str = "ffmpeg"
+    ffprobe: str = "ffprobe"
+    #: Jobs at once, and for each of them threads that read, scale and write a video.
+    slots: Annotated[int, Field(ge=1, le=100)] = 2
+    threads: Annotated[int, Field(ge=1, le=64)] = 2
+    #: What a job may take: at this deadline ffmpeg is told to stop, and killed when it has not after ``stop_grace``.
+    timeout: _Wait = timedelta(minutes=10)
+    stop_grace: _Wait = timedelta(seconds=5)
+    #: The broker's for this queue: ``consumer_timeout`` in ``topology.yaml``, RabbitMQ 3.12 and newer.
+    consumer_timeout: _Wait = CONSUMER_TIMEOUT
+    #: What each process of a job may address, and how large a file may be that it writes.
+    memory: Annotated[int, Field(ge=512)] = 2048
+    max_bytes: Annotated[int, Field(ge=1)] = 4096
+    #: What is taken: videos so long, of so large frames, and images so large.
+    max_duration: _Wait = timedelta(hours=2)
+    max_video_pixels: Annotated[int, Field(ge=1)] = 10_000_000
+    max_image_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = 50_000_000
+    #: How often the log says how far a video is.
+    progress: _Wait = timedelta(seconds=10)
+    attempts: Annotated[int, Field(ge=1)] = 4
+    retry_first: _Span = timedelta(seconds=5)
+    retry_factor: Annotated[float, Field(ge=1)] = 6.0
+    retry_cap: _Span = timedelta(hours=1)
+    unknown_kind_grace: _Span = timedelta(minutes=5)
+
+    @classmethod
+    def read(cls) -> Self:
+        """The settings of this process's environment. Raises ``ConfigError`` with every problem."""
+        return read_settings(cls)
+
+    def retry_policy(self) -> RetryPolicy:
+        """When a job that failed is tried again."""
+        return RetryPolicy(
+            max_attempts=self.attempts, first=self.retry_first, factor=self.retry_factor, cap=self.retry_cap
+        )
