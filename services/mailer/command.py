@@ -10,12 +10,12 @@ from typing import Any  # commands take what their parsers do
 
 from pydantic import TypeAdapter, ValidationError
 
-from penstock import PenstockError, UsageError
+from penstock import PenstockError, Transaction, UsageError
 from penstock.claims import StoreUrl
 from penstock.service_tables import make_tables, transaction
 from penstock.settings import Settings
 from penstock_jobs.email import Address
-from services.mailer import subscribers
+from services.mailer import shared_budgets, subscribers
 
 _TABLES_LOCK = 0x6D61696C6572  # "mailer"
 _HOLDS = "subscribers"
@@ -27,8 +27,13 @@ async def migrate(url: StoreUrl) -> str:
 
     Raises ``ConfigError``, ``StoreUnavailable``.
     """
-    await make_tables(url, _HOLDS, _TABLES_LOCK, subscribers.make_tables)
-    return f"the list of subscribers is ready in {url.shown}"
+    await make_tables(url, _HOLDS, _TABLES_LOCK, _tables)
+    return f"the list of subscribers and the budgets of domains are ready in {url.shown}"
+
+
+async def _tables(tx: Transaction, scheme: str) -> None:
+    await subscribers.make_tables(tx, scheme)
+    await shared_budgets.make_tables(tx)
 
 
 async def subscribe(url: StoreUrl, email: str, name: str) -> str:

@@ -1,7 +1,8 @@
-"""From a job to a mail: addresses, identity and text as headers and parts; nothing in a job can add a header."""
+"""From a job to a mail: addresses, identity, text and files as headers and parts; nothing in a job can add a header."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -10,18 +11,22 @@ from urllib.parse import quote
 
 from penstock import Job
 from penstock_jobs.email import SendEmail
+from services.mailer.ports import File
 from services.mailer.templates import Text
 
 #: Ties the mails of one business event together; carries the job's correlation id.
 CORRELATION = "X-Correlation-ID"
 
+# Any server takes seven bits a byte and 76 characters a line (RFC 2045); only some of them take more.
+_PARTS = SMTP.clone(cte_type="7bit")
 # RFC 5322 allows 998; at the usual 78 Python breaks long ids into encoded words that no reader puts together again.
-_POLICY = SMTP.clone(max_line_length=990)
+_HEADERS = _PARTS.clone(max_line_length=990)
 
 
-def letter(job: Job[SendEmail], text: Text, sender: str) -> EmailMessage:
-    """The mail that *job* asks for. Its Message-ID is the job id, so that a mail sent twice can be told as one."""
-    message = EmailMessage(policy=_POLICY)
+def letter(job: Job[SendEmail], text: Text, sender: str, files: Sequence[File] = ()) -> bytes:
+    """The mail that *job* asks for, as it is sent. Its Message-ID is the job id, so that a mail sent twice can be told
+    as one. Some 35 ms for each MiB of *files*."""
+    message = EmailMessage(policy=_PARTS)
     message["From"] = Address(addr_spec=sender)
     message["To"] = Address(addr_spec=job.args.to)
     message["Subject"] = text.subject
@@ -33,7 +38,24 @@ def letter(job: Job[SendEmail], text: Text, sender: str) -> EmailMessage:
     message.set_content(text.plain)
     if text.html is not None:
         message.add_alternative(text.html, subtype="html")
-    return message
+    for file in files:
+        _attach(message, file)
+    return message.as_bytes(policy=_HEADERS)
+
+
+def _attach(message: EmailMessage, file: File) -> None:
+    kind, _, subtype = file.content_type.partition("/")
+    # Without a word on it, text is taken to be ASCII.
+    params = {"charset": "utf-8"} if kind == "text" and _is_utf8(file.content) else {}
+    message.add_attachment(file.content, maintype=kind, subtype=subtype, filename=file.name, params=params)
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _atom(text: str) -> str:

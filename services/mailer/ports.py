@@ -1,9 +1,13 @@
-"""What the mailer's job code asks of the outside: something that takes a mail, or says *never* or *not now*."""
+"""What the mailer's job code asks of the outside: a server that takes mails, files to go with them, and budgets."""
 
 from __future__ import annotations
 
-from email.message import EmailMessage
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Protocol
+
+from penstock_jobs.email import Attachment
 
 
 class Refused(Exception):
@@ -11,12 +15,67 @@ class Refused(Exception):
 
 
 class NotNow(Exception):
-    """The mail server could not be reached or did not take the mail this time; trying again may help."""
+    """The mail server could not be reached or did not take the mail this time; trying again may help.
+
+    *own*: it said so of this mail alone, such as that the mailbox is full; that says nothing of others to its domain.
+    """
+
+    def __init__(self, words: str, *, own: bool = False) -> None:
+        self.own = own
+        super().__init__(words)
+
+
+class TooMuch(NotNow):
+    """The mail server takes no more for this domain for now; the text is its own words."""
+
+
+class Busy(Exception):
+    """The mail was not sent, and nothing is wrong with it: its domain has to be left alone for *after*."""
+
+    def __init__(self, words: str, after: timedelta) -> None:
+        self.after = after
+        super().__init__(words)
+
+
+class Unusable(Exception):
+    """A file that can never go with this mail: it is elsewhere, too large, or not the one that was meant."""
+
+
+class Missing(Exception):
+    """A file that is not there (yet)."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file as it goes with a mail: the name the reader sees, its content type, its content."""
+
+    name: str
+    content_type: str
+    content: bytes
 
 
 class Post(Protocol):
-    """Takes mails."""
+    """Takes mails. Safe to share by tasks."""
 
-    async def send(self, message: EmailMessage, sender: str, recipient: str) -> None:
-        """Return once the server has taken *message*. Raises ``Refused`` or ``NotNow``. A mail may be taken twice."""
+    async def send(self, mail: bytes, sender: str, recipient: str) -> None:
+        """Return once the server has taken *mail*. Raises ``Refused`` or ``NotNow``. A mail may be taken twice."""
+        ...
+
+
+class Files(Protocol):
+    """Holds the files that go with mails. Safe to share by threads."""
+
+    def read(self, wanted: Sequence[Attachment]) -> list[File]:
+        """All of *wanted*, in their order. Raises ``Unusable`` or ``Missing``. Blocks: not for an event loop."""
+        ...
+
+
+class Budgets(Protocol):
+    """How many mails a domain gets a second, over all who share them. Safe to share by tasks."""
+
+    async def ask(self, domain: str, rate: float, *, returning: bool) -> float:
+        """For how many seconds a mail to *domain* has to wait: 0 is now, and it is counted among the *rate* a second.
+
+        *returning*: it has waited before; the others queue up behind those who do. Raises ``StoreUnavailable``.
+        """
         ...

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from penstock import RetryPolicy
 from penstock.durations import duration
 from penstock.settings import read_settings
 from penstock_jobs.email import Address
+from services.mailer.domains import Rules
+from services.mailer.gates import Terms
+from services.mailer.limits import Limits, numbers, rates
 
 
 def _span(value: object) -> object:
     return duration(value) if isinstance(value, str) else value
 
 
+def _rates(value: object) -> object:
+    return rates(value) if isinstance(value, str) else value
+
+
+def _numbers(value: object) -> object:
+    return numbers(value) if isinstance(value, str) else value
+
+
+_Rates = Annotated[Limits[float], NoDecode, BeforeValidator(_rates)]
+_Numbers = Annotated[Limits[int], NoDecode, BeforeValidator(_numbers)]
 _Span = Annotated[timedelta, BeforeValidator(_span), Field(ge=timedelta(0), le=timedelta(days=1))]
 
 
@@ -32,6 +46,15 @@ class Settings(BaseSettings):
     slots: Annotated[int, Field(ge=1, le=1000)] = 16
     #: The deadline of one mail, connecting included.
     timeout: _Span = timedelta(seconds=30)
+    #: Mails to a domain, such as ``example.org=10/s, *=100/s``, over all mailers that share a database; and at once, in
+    #: each process, such as ``example.org=2, *=8``.
+    throttle: _Rates = Limits()
+    at_once: _Numbers = Limits()
+    #: After so many failures one after the other a domain is left alone; for as long as its mails would be.
+    failures: Annotated[int, Field(ge=1)] = 5
+    #: Below which folder the files are that go with mails, and the most of them in one mail (MiB).
+    attachments_dir: Path = Path("var/reports/output")
+    attachments_max: Annotated[int, Field(ge=1, le=100)] = 10
     #: A mail is tried this often, after ``retry_first`` seconds, then ``retry_factor`` times as long, up to the cap.
     attempts: Annotated[int, Field(ge=1)] = 8
     retry_first: _Span = timedelta(seconds=5)
@@ -51,3 +74,8 @@ class Settings(BaseSettings):
         return RetryPolicy(
             max_attempts=self.attempts, first=self.retry_first, factor=self.retry_factor, cap=self.retry_cap
         )
+
+    def rules(self) -> Rules:
+        """What mails to each domain are held to."""
+        policy = self.retry_policy()
+        return Rules(self.throttle, self.at_once, Terms(self.slots, self.failures, policy.delay_after))

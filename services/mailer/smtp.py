@@ -1,33 +1,31 @@
-"""Mail over SMTP: a few connections that are used again, and answers told apart into *never* and *not now*."""
+"""Mail over SMTP: a few connections that are used again."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
-from email.message import EmailMessage
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
-from aiosmtplib import (
-    SMTP,
-    SMTPException,
-    SMTPRecipientsRefused,
-    SMTPResponseException,
-    SMTPServerDisconnected,
-)
+from aiosmtplib import SMTP, SMTPException, SMTPResponseException, SMTPSenderRefused, SMTPServerDisconnected
 
 from penstock import ConfigError
-from services.mailer.ports import NotNow, Refused
+from services.mailer.answers import meaning
+from services.mailer.ports import NotNow, TooMuch
 
 _PORTS = {"smtp": 25, "smtps": 465}
 
-#: Answers in the 5xx that speak of us, not of the mail: log in first, login too weak or wrong, encryption needed.
-_OUR_FAULT = frozenset({530, 534, 535, 538})
+#: How long is waited for politeness: that a server forgets a refused mail, or says goodbye (seconds).
+_POLITE = 2.0
 
 
 class _Gone(NotNow):
     """The connection broke."""
+
+
+class _Closing(TooMuch):
+    """The server closes the connection in place of beginning with a mail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +76,8 @@ class SmtpServer:
 class SmtpPool:
     """At most *size* connections to *server*, opened when needed and kept for the next mail. Use it on one event loop.
 
-    A connection that broke, or that the server closed while it was idle, is replaced. *timeout* holds for each step of
-    the conversation. ``async with`` says goodbye on the idle connections at its end.
+    A connection that broke, or that the server closed while it was idle, is replaced. *timeout* holds for a whole mail,
+    once it has a connection to itself. ``async with`` says goodbye on the idle connections at its end.
     """
 
     def __init__(self, server: SmtpServer, size: int, timeout: timedelta) -> None:
@@ -88,19 +86,17 @@ class SmtpPool:
         self._free = asyncio.Semaphore(size)
         self._idle: list[SMTP] = []
 
-    async def send(self, message: EmailMessage, sender: str, recipient: str) -> None:
-        """Hand *message* to the server and return once it has taken it. Raises ``Refused`` or ``NotNow``.
+    async def send(self, mail: bytes, sender: str, recipient: str) -> None:
+        """Hand *mail* to the server and return once it has taken it. Raises ``Refused`` or ``NotNow``.
 
         The server may get it twice when the connection breaks between the last byte and the answer.
         """
-        data = message.as_bytes()
         async with self._free:
-            if self._idle:
-                try:
-                    return await self._deliver(self._idle.pop(), data, sender, recipient)
-                except _Gone:
-                    pass  # a server may close an idle connection at any time: that is no failure of this mail
-            return await self._deliver(await self._opened(), data, sender, recipient)
+            try:
+                async with asyncio.timeout(self._timeout.total_seconds()):
+                    await self._send(mail, sender, recipient)
+            except TimeoutError as error:
+                raise NotNow(f"{self._where} took longer than {self._timeout.total_seconds():g} s") from error
 
     async def __aenter__(self) -> Self:
         return self
@@ -109,18 +105,34 @@ class SmtpPool:
         idle, self._idle = self._idle, []
         await asyncio.gather(*(_quit(connection) for connection in idle))
 
-    async def _deliver(self, connection: SMTP, data: bytes, sender: str, recipient: str) -> None:
+    @property
+    def _where(self) -> str:
+        return f"{self._server.host}:{self._server.port}"
+
+    async def _send(self, mail: bytes, sender: str, recipient: str) -> None:
+        if self._idle:
+            try:
+                return await self._deliver(self._idle.pop(), mail, sender, recipient)
+            except (_Gone, _Closing):
+                pass  # a server may close an idle connection at any time: that is no failure of this mail
+        return await self._deliver(await self._opened(), mail, sender, recipient)
+
+    async def _deliver(self, connection: SMTP, mail: bytes, sender: str, recipient: str) -> None:
         try:
-            await connection.sendmail(sender, [recipient], data)
-        except SMTPRecipientsRefused as error:
-            raise _verdict(error.recipients[0]) from error
+            size = [f"SIZE={len(mail)}"] if connection.supports_extension("size") else []
+            await connection.mail(sender, options=size)
+            await connection.rcpt(recipient)
+            await connection.data(mail)
         except SMTPResponseException as error:
-            raise _verdict(error) from error
+            await _forget(connection)
+            found = meaning(error.code, error.message)
+            closing = isinstance(error, SMTPSenderRefused) and not connection.is_connected
+            raise (_Closing(str(found)) if closing and isinstance(found, TooMuch) else found) from error
         except SMTPServerDisconnected as error:
-            raise _Gone(f"{self._server.host}:{self._server.port} closed the connection: {error}") from error
+            raise _Gone(f"{self._where} closed the connection: {error}") from error
         except (SMTPException, OSError) as error:
             connection.close()
-            raise NotNow(f"{self._server.host}:{self._server.port}: {error}") from error
+            raise NotNow(f"{self._where}: {error}") from error
         except BaseException:  # cancelled in the middle of a conversation: nobody can go on with it
             connection.close()
             raise
@@ -132,23 +144,28 @@ class SmtpPool:
         connection = self._server.connection(self._timeout)
         try:
             await connection.connect()
-        except (SMTPException, OSError) as error:  # a refused login too: the mail is not to blame
-            raise NotNow(f"{self._server.host}:{self._server.port} cannot be used: {_line(str(error))}") from error
+        except SMTPResponseException as error:
+            raise self._not_open(error) from error
+        except (SMTPException, OSError) as error:
+            raise NotNow(f"{self._where} cannot be used: {' '.join(str(error).split())}") from error
         return connection
 
+    def _not_open(self, error: SMTPResponseException) -> NotNow:
+        """What an answer means that is to us, such as a refused login: no mail is to blame for it."""
+        words = f"{self._where} cannot be used: {(found := meaning(error.code, error.message))}"
+        return TooMuch(words) if isinstance(found, TooMuch) else NotNow(words)
 
-def _verdict(error: SMTPResponseException) -> Refused | NotNow:
-    words = f"{error.code} {_line(error.message)}"
-    never = 500 <= error.code < 600 and error.code not in _OUR_FAULT
-    return Refused(words) if never else NotNow(words)
 
-
-def _line(words: str) -> str:
-    return " ".join(words.split())
+async def _forget(connection: SMTP) -> None:
+    """Let the server forget a mail that it did not take; a connection on which that fails is closed."""
+    try:
+        await connection.rset(timeout=_POLITE)
+    except (SMTPException, OSError):
+        connection.close()
 
 
 async def _quit(connection: SMTP) -> None:
     try:
-        await connection.quit(timeout=2)
+        await connection.quit(timeout=_POLITE)
     except (SMTPException, OSError):
         connection.close()

@@ -28,9 +28,37 @@ Address = Annotated[str, AfterValidator(_plain), WithJsonSchema({"type": "string
 #: The name of a template, never a path.
 TemplateName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,64}$")]
 
+#: The name of one file or folder: it cannot climb, be hidden or hold a separator.
+PathName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._%-]{0,199}$")]
+
+#: Files in one mail.
+MOST_ATTACHMENTS = 10
+
+
+def _shown(name: str) -> str:
+    # Printable: no line end, and nothing that turns the direction of writing round, so that fdp.exe reads as exe.pdf.
+    if not name.isprintable() or set(name) & set('/\\"') or name != name.strip(" ."):
+        raise PydanticCustomError("name", "must be a plain file name such as July's sales.pdf")
+    return name
+
+
+class Attachment(BaseModel):
+    """A file that goes with a mail: not its content but where the mailer finds it, *file* in *folder* below its folder
+    for attachments. *name*: what the reader sees instead. *sha256*: the only content that will do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")  # a misspelt sha256 must not let any content through
+
+    folder: PathName
+    file: PathName
+    name: Annotated[str, StringConstraints(min_length=1, max_length=120), AfterValidator(_shown)] | None = None
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+
 
 class SendEmail(BaseModel):
-    """What to send to whom. *values* fill the template; what it needs and does not find is an error, not a blank."""
+    """What to send to whom. *values* fill the template; what it needs and does not find is an error, not a blank.
+
+    *attachments* that are not there yet are waited for, as long as a mail is tried again.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -43,6 +71,12 @@ class SendEmail(BaseModel):
                     "values": {"name": "Grace", "item": "teapot", "quantity": 2, "total": "49.80"},
                     "order_id": "A-1001",
                 },
+                {
+                    "to": "grace@example.org",
+                    "template": "report",
+                    "values": {"name": "Grace", "title": "Sales in July"},
+                    "attachments": [{"folder": "2026-07", "file": "north-1.pdf", "name": "Sales in July.pdf"}],
+                },
             ]
         },
     )
@@ -51,6 +85,7 @@ class SendEmail(BaseModel):
     template: TemplateName
     values: dict[str, JsonValue] = Field(default_factory=dict)
     order_id: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    attachments: Annotated[tuple[Attachment, ...], Field(max_length=MOST_ATTACHMENTS)] = ()
 
 
 SEND_EMAIL = JobKind("email.send", SendEmail)

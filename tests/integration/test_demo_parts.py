@@ -30,13 +30,13 @@ FOREVER = "import threading; threading.Event().wait()"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); {FOREVER}"
 
 
-def a_mail(job_id: str, run: str) -> EmailMessage:
+def a_mail(job_id: str, run: str) -> bytes:
     message = EmailMessage()
     message["Message-ID"] = f"<{job_id}@penstock>"
     message["X-Correlation-ID"] = run
     message["Subject"] = "hello"
     message.set_content("hello")
-    return message
+    return message.as_bytes()
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ OK = "250 OK"
 
 
 class MailServer:
-    """``answers`` by recipient to RCPT and ``verdict`` to DATA may be changed at any time."""
+    """``answers`` to RCPT by recipient, or by ``@domain``, and ``verdict`` to DATA may be changed at any time."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -28,6 +28,8 @@ class MailServer:
         #: Set when a message has come; while ``hold`` is set, its answer waits.
         self.arrived = asyncio.Event()
         self.hold: asyncio.Event | None = None
+        #: Recipients in these domains are answered when the event is set.
+        self.held: dict[str, asyncio.Event] = {}
         self._sessions: list[SMTP] = []
 
     @property
@@ -39,6 +41,10 @@ class MailServer:
         """How many connections were ever made."""
         return len(self._sessions)
 
+    def to(self, domain: str) -> list[EmailMessage]:
+        """The mails that it took for *domain*."""
+        return [mail for mail in self.mails if str(mail["To"]).endswith(f"@{domain}")]
+
     def cut(self) -> None:
         """Break every connection without a word."""
         for session in self._sessions:
@@ -48,7 +54,10 @@ class MailServer:
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
-        answer = self.answers.get(address, OK)
+        domain = address.rpartition("@")[2]
+        if domain in self.held:
+            await self.held[domain].wait()
+        answer = self.answers.get(address) or self.answers.get(f"@{domain}", OK)
         if answer == OK:
             envelope.rcpt_tos.append(address)
         return answer

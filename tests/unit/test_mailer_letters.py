@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import email.policy
 import json
-from email import message_from_bytes
-from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
@@ -14,13 +11,12 @@ from hypothesis import strategies as st
 
 from penstock import ConfigError, Job, Reject, SchemaError
 from penstock_jobs.email import SEND_EMAIL, SendEmail
-from services.mailer.handlers import Mailer
 from services.mailer.letters import letter
 from services.mailer.settings import Settings
 from services.mailer.smtp import SmtpServer
 from services.mailer.templates import TemplateProblem, Templates, Text
+from tests.support.mailing import SENDER, a_mailer, read_back
 
-SENDER = "shop@penstock.example"
 EVIL = "x\r\nBcc: victim@example.org\r\n\r\nspam"
 HEADERS = {
     "From",
@@ -39,12 +35,6 @@ HEADERS = {
 def a_job(job_id: str = "1", correlation_id: str | None = None, **values: str) -> Job[SendEmail]:
     args = SendEmail(to="ada@example.org", template="order_confirmation", values={**values})
     return Job(job_id, "email.send", args, correlation_id=correlation_id)
-
-
-def read_back(message: EmailMessage) -> EmailMessage:
-    found = message_from_bytes(message.as_bytes(), policy=email.policy.default)
-    assert isinstance(found, EmailMessage)
-    return found
 
 
 @given(st.text(max_size=300), st.text(max_size=300), st.text(max_size=300))
@@ -97,8 +87,19 @@ def test_the_message_id_is_the_job_id() -> None:
 
 def test_long_ids_stay_in_one_piece() -> None:
     mail = letter(a_job("7" * 150, "8" * 150), Text("s", "p"), SENDER)
-    assert f"Message-ID: <{'7' * 150}@penstock>\r\n".encode() in mail.as_bytes()
-    assert f"X-Correlation-ID: {'8' * 150}\r\n".encode() in mail.as_bytes()
+    assert f"Message-ID: <{'7' * 150}@penstock>\r\n".encode() in mail
+    assert f"X-Correlation-ID: {'8' * 150}\r\n".encode() in mail
+
+
+@pytest.mark.parametrize("text", ["x" * 2000, "Grüße\n" * 100, "ä" * 2000, ". \n.\n.."])
+def test_any_server_takes_what_is_sent(text: str) -> None:
+    mail = letter(a_job(), Text("Grüße", text, f"<p>{text}</p>"), SENDER)
+    _, _, body = mail.partition(b"\r\n\r\n")
+    assert mail.isascii()
+    assert max(map(len, body.split(b"\r\n"))) <= 78
+    part = read_back(mail).get_body(("plain",))
+    assert part is not None
+    assert part.get_content().replace("\r\n", "\n").rstrip("\n") == text.rstrip("\n")
 
 
 @pytest.mark.parametrize("job_id", ["a..b", ".a", "a.", "", "a b", "<>", "\r\n", "schedule:nightly:2026-07-01T00:00Z"])
@@ -130,17 +131,17 @@ def test_a_template_outside_the_folder_cannot_be_reached(tmp_path: Path) -> None
 
 async def test_a_mail_that_cannot_be_written_is_rejected_before_anything_is_sent() -> None:
     class Unused:
-        async def send(self, message: EmailMessage, sender: str, recipient: str) -> None:
-            raise AssertionError(f"{sender} sent {message['Subject']} to {recipient}")
+        async def send(self, mail: bytes, sender: str, recipient: str) -> None:
+            raise AssertionError(f"{sender} sent {mail!r} to {recipient}")
 
     with pytest.raises(Reject, match="'quantity' is undefined"):
-        await Mailer(Unused(), Templates(), SENDER).send_email(a_job(name="Ada"))
+        await a_mailer(Unused()).send_email(a_job(name="Ada"))
 
 
 def test_every_example_of_the_catalogue_can_be_written() -> None:
     examples = SEND_EMAIL.schema()["examples"]
     subjects = [Templates().render(one["template"], one["values"]).subject for one in examples]
-    assert subjects == ["Welcome, Ada", "Your order: 2 × teapot"]
+    assert subjects == ["Welcome, Ada", "Your order: 2 × teapot", "Sales in July"]
 
 
 @pytest.mark.parametrize(
