@@ -1,4 +1,4 @@
-"""Rows as CSV in UTF-8: RFC 4180 but for plain line ends, and no cell that a spreadsheet takes for a formula."""
+"""Rows as CSV in UTF-8, as RFC 4180 has it, with no cell that a spreadsheet takes for a formula."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CsvFile:
     def __init__(self, path: Path, outline: Outline) -> None:
         self._file = path.open("w", encoding="utf-8", errors="replace", newline="")
         self._cells = [_CELLS.get(column.type, spelled) for column in outline.columns]
-        self._rows = csv.writer(self._file, lineterminator="\n")
+        self._rows = csv.writer(self._file)
         self._rows.writerow([_text(column.name) for column in outline.columns])
 
     def add(self, rows: Sequence[Row]) -> None:

@@ -172,9 +172,9 @@ def _with_chart(form: Form, what: str, node: Node, outline: Outline) -> Outline:
     kind = _word(form, given.get("kind"), f"{what}: kind", ChartKind, ChartKind.BAR)
     by = _word(form, given["by"], f"{what}: by", Bucket, Bucket.DAY) if "by" in given else None
     if value is not None and value.type not in NUMERIC:
-        form.problem(given["value"], f"{what}: value is a column of numbers, and {value.name} is a {value.type}")
+        form.problem(given["value"], f"{what}: value is a column of numbers, and {value.name} is of type {value.type}")
     if label is not None and by is not None and label.type not in TEMPORAL:
-        form.problem(given["by"], f"{what}: by is for dates and timestamps, and {label.name} is a {label.type}")
+        form.problem(given["by"], f"{what}: by is for dates and timestamps, and {label.name} is of type {label.type}")
     if label is not None and by is None and label.type is Type.TIMESTAMP:
         form.problem(node, f"{what}: {label.name} is a timestamp: say by, one of {', '.join(Bucket)}")
     top = form.whole(given.get("top"), f"{what}: top", 1, MAX_TOP, TOP)

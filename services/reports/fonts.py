@@ -19,6 +19,9 @@ DEJAVU = Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")
 #: Comes with reportlab, and has the letters of western Europe.
 VERA = Path(reportlab.__file__).parent / "fonts" / "Vera.ttf"
 
+#: From here on reportlab writes characters that cannot be copied out of the PDF again.
+_BEYOND = 0x10000
+
 #: What the bold font of a family may be called.
 _BOLD = ("{}-Bold", "{}Bd")
 
@@ -39,7 +42,7 @@ class Lettering:
     def _known(self, character: str) -> str:
         if not character.isprintable():
             return " "
-        if ord(character) in self.glyphs:
+        if ord(character) in self.glyphs and ord(character) < _BEYOND:
             return character
         self.replaced.add(character)
         return "?"

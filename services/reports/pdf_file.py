@@ -20,25 +20,29 @@ from services.reports.tally import Sums, Tally
 
 _MARGIN = 18 * mm
 
+#: What is beside the text: the margins, and the padding of reportlab's frame.
+_BESIDE = 2 * _MARGIN + 12
+
 
 def write_pdf(path: Path, outline: Outline, tally: Tally, letters: Lettering) -> None:
     """Write what *tally* has kept of a report's rows. The same rows and letters give the same bytes."""
     cells = Cells.of(outline.columns, tally.first, tally.totals(), letters)
-    size = A4 if cells.width <= A4[0] - 2 * _MARGIN else landscape(A4)
-    document = SimpleDocTemplate(
-        str(path),
-        pagesize=size,
-        leftMargin=_MARGIN,
-        rightMargin=_MARGIN,
-        topMargin=_MARGIN,
-        bottomMargin=_MARGIN,
-        title=outline.title,
-        author="Penstock",
-        invariant=1,
-    )
-    content = _content(outline, tally, cells, size[0] - 2 * _MARGIN - 12, letters)  # 12: the frame's own padding
+    size = A4 if cells.width <= A4[0] - _BESIDE else landscape(A4)
+    content = _content(outline, tally, cells, size[0] - _BESIDE, letters)
     footer = _Footer(letters)
-    document.build(content, onFirstPage=footer, onLaterPages=footer)
+    with path.open("wb") as file:  # reportlab would not close one of its own when the disk is full
+        document = SimpleDocTemplate(
+            file,
+            pagesize=size,
+            leftMargin=_MARGIN,
+            rightMargin=_MARGIN,
+            topMargin=_MARGIN,
+            bottomMargin=_MARGIN,
+            title=outline.title,
+            author="Penstock",
+            invariant=1,
+        )
+        document.build(content, onFirstPage=footer, onLaterPages=footer)
 
 
 def _content(outline: Outline, tally: Tally, cells: Cells, width: float, letters: Lettering) -> list[Flowable]:
