@@ -69,9 +69,10 @@ pins: venv ## Pin the newest dependencies that pyproject.toml allows
 	done
 	@! grep -nE '://|^-' requirements/*.txt || { echo "pins must name no host"; exit 1; }
 
-# The demo uses the broker at RABBITMQ_URL when there is one.
+# The demo uses the broker at RABBITMQ_URL when there is one, and does without videos where ffmpeg cannot be had.
 system:
 	@$(if $(RABBITMQ_URL)$(RABBITMQ_URL_FILE),,$(SCRIPTS)/install-system rabbitmq-server)
+	@$(SCRIPTS)/install-system ffmpeg || echo "going on without pictures and videos"
 
 clean: ## Remove .venv, caches and the development broker's data
 	@if [ -x .venv/bin/penstock ]; then .venv/bin/penstock broker stop; fi

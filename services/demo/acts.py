@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock import AsyncPublisher, PenstockError
 from penstock.urls import BrokerUrl
-from services.demo import order_book, trouble
+from services.demo import order_book, pictures, trouble
 from services.demo.credits import Credits, send_credits
 from services.demo.crew import Member
 from services.demo.door import Door
@@ -19,7 +19,7 @@ from services.demo.eye import Eye
 from services.demo.ledger import Entry, Ledger
 from services.demo.places import RunPlace
 from services.demo.screen import Screen
-from services.demo.system import CREDITS, MAILER, System
+from services.demo.system import CREDITS, MAILER, MEDIA, System
 
 _TICK = 0.1
 _ORDERS_TAKEN = (0, 6)  # 6: some lines were no orders, as there are
@@ -80,6 +80,7 @@ class Acts:
             self._make_trouble(),
             self._give_credits(planned),
             self.errands.send(self.door),
+            self._make_pictures(),
             self._crash_the_door(),
             self._crash_a_mailer(),
             self._crash_a_credits_worker(planned.booked),
@@ -119,6 +120,13 @@ class Acts:
         await _until(lambda: len(set(self.booked())) >= len(planned.opening))
         self.screen.say(f"{len(planned)} jobs of credits are being handed in, some of them twice or three times")
         self.credited += await send_credits(self.door, planned.others)
+
+    async def _make_pictures(self) -> None:
+        if MEDIA not in self.system.families:
+            self.screen.say("without pictures and videos: there is no ffmpeg here")
+            return
+        await asyncio.to_thread(pictures.make, self.place.media / "source")
+        await self.errands.send_pictures(self.door)
 
     async def _crash_the_door(self) -> None:
         """When the first orders are in, kill the door: it forgets what it took, and its customers ask again."""

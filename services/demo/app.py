@@ -83,7 +83,7 @@ async def _play(place: BrokerPlace, plan: Plan, shown: Screen) -> Account:
             f"the mail server will answer 451 for {plan.outage:g} s"
         )
         mails, receipts = Book(files.book, files.run), Book(files.receipts, files.run)
-        errands = Errands(files.run, files.store)
+        errands = Errands(files.run, files.store, files.media / "output")
         acts = Acts(plan, files, place.url, system, eye, door, shown, mails, receipts, errands)
         found, dead = await Run(acts).play()
     shown.say(f"gave up after {plan.patience:g} s" if found.lost else "every job has ended, the workers have stopped")
@@ -101,7 +101,7 @@ def _tell(found: Account, files: RunPlace, shown: Screen) -> None:
     if found.credits.doubled:
         shown.say(f"{found.credits.doubled} entries of credits are doubled, which must never be")
     for fault in found.faults[:_FAULTS_SHOWN]:
-        shown.say(f"the ledger is wrong: {fault}")
+        shown.say(f"not as it should be: {fault}")
     missed = found.ticks.missed if found.ticks is not None else ()
     for name, ids in (
         ("lost", found.lost),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any  # JSON values
 
@@ -32,6 +34,12 @@ class Book:
             whole, end, _ = file.read().rpartition(b"\n")
         self._read += len(whole) + len(end)
         return [orjson.loads(line) for line in whole.splitlines()]
+
+
+def recorded(store: Path) -> set[str]:
+    """The job ids in the audit's table."""
+    with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True)) as file:
+        return {job_id for (job_id,) in file.execute("SELECT job_id FROM audit_jobs")}
 
 
 def reports(folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
-from aio_pika.exceptions import AMQPError
+from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 
 from penstock import ConnectionLost
 from penstock.schedules.state import State, read_state
@@ -43,6 +43,15 @@ class Eye:
     async def consumers(self, queue: str) -> int:
         """How many consume *queue*."""
         return (await self._counts(queue))[1]
+
+    async def has(self, queue: str) -> bool:
+        """Whether there is such a queue."""
+        async with self._connection.channel() as channel:
+            try:
+                await channel.declare_queue(queue, passive=True, timeout=_PATIENCE)
+            except ChannelNotFoundEntity:
+                return False
+            return True
 
     async def schedulers_state(self) -> State | None:
         """The newest state of the schedulers, None when there is none. It goes back to its place as letters do."""

@@ -35,6 +35,8 @@ class BrokerPlace:
     environment: Mapping[str, str] = field(default_factory=dict)
     #: Where its Prometheus plugin answers, by ``host:port``.
     metrics: str = ""
+    #: Whether it is the demo's own.
+    private: bool = False
 
 
 @contextmanager
@@ -57,7 +59,8 @@ def broker(say: Callable[[str], None], home: Path = HOME) -> Iterator[BrokerPlac
         environment = {"RABBITMQ_URL_FILE": str(info.url_file), "RABBITMQ_MANAGEMENT_URL": info.management_url}
         password = f"in {info.folder / 'password'}"
         metrics = f"{info.host}:{info.ports.prometheus}"
-        yield BrokerPlace(BrokerUrl.parse(info.amqp_url), words, info.management_url, password, environment, metrics)
+        url = BrokerUrl.parse(info.amqp_url)
+        yield BrokerPlace(url, words, info.management_url, password, environment, metrics, private=True)
     finally:
         if not ran_before:
             node.stop()
@@ -89,7 +92,8 @@ class RunPlace:
 
     def prepare(self) -> None:
         """Make what the services expect to find."""
-        self.sources.mkdir()
+        for folder in (self.sources, self.media / "source", self.media / "output"):
+            folder.mkdir(parents=True)
         reports = {"path": str(self.outputs), "files": ["*.csv", "*.pdf", ".*.part"], "keep": "90d"}
         self.rules.write_bytes(orjson.dumps({"folders": {"reports": reports}}))  # JSON is YAML too
 
@@ -122,6 +126,11 @@ class RunPlace:
     def rules(self) -> Path:
         """What the janitor deletes."""
         return self.folder / "rules.yaml"
+
+    @property
+    def media(self) -> Path:
+        """Pictures and videos, and what is made of them."""
+        return self.folder / "media"
 
     @property
     def sources(self) -> Path:

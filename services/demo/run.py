@@ -12,7 +12,7 @@ from services.demo.acts import Acts
 from services.demo.heartbeat import Ticks
 from services.demo.ledger import Ledger
 from services.demo.screen import Snapshot
-from services.demo.system import DEAD, SHORT_WAITS, WORK
+from services.demo.system import AUDIT, DEAD, SHORT_WAITS
 
 #: How long the workers may take to end, and how long redeliveries of crashed ones are still waited for (seconds).
 DRAIN_WITHIN = 10.0
@@ -51,7 +51,18 @@ class Run:
         ticks = await self._ticks(ended, until)
         await system.stop_workers(DRAIN_WITHIN)
         found, letters = await self._account()
-        return replace(found, ticks=ticks), letters
+        faults = (*found.faults, *self._left_out())
+        return replace(found, ticks=ticks, faults=faults), letters
+
+    def _left_out(self) -> list[str]:
+        """What the audit should have recorded and has not; told on the screen, if there is an audit."""
+        if AUDIT not in self.acts.system.families:
+            return []
+        recorded, due = effects.recorded(self.acts.place.store), self.acts.published() - set(self.acts.bad)
+        self.acts.screen.say(
+            f"the audit has recorded {len(due & recorded)} of {len(due)} jobs, and never saw an argument"
+        )
+        return [f"{len(due - recorded)} jobs are not in the audit"] if due - recorded else []
 
     async def _watch(self, acts: list[asyncio.Task[None]], until: float) -> None:
         """Show how far the run is until all acts are over and every job has ended. Raises what an act raised."""
@@ -86,7 +97,7 @@ class Run:
         """Wait a moment for empty queues: what the killed workers held comes once more, and would count as doubled."""
         quiet = 0
         while time.monotonic() < until and quiet < _QUIET_LOOKS:
-            quiet = 0 if await self.acts.eye.ready((*WORK, *SHORT_WAITS)) else quiet + 1
+            quiet = 0 if await self.acts.eye.ready((*self.acts.system.work, *SHORT_WAITS)) else quiet + 1
             await asyncio.sleep(_TICK)
 
     async def _ticks(self, ended: float, until: float) -> Ticks | None:

@@ -22,7 +22,7 @@ _ERROR_WIDTH = 70
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How far a run is; *others*: jobs of the sync and the janitor."""
+    """How far a run is; *others*: jobs of the sync, the janitor and the media service."""
 
     published: int
     mails: int

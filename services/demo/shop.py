@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import orjson
@@ -20,7 +20,7 @@ ITEMS = 120
 _PAGE = 15
 
 #: What it answers to its first requests, where that is no page; the next ones are answered as they should be.
-_FAULTS = {
+_FAULTS: Mapping[int, Callable[[], Response]] = {
     1: lambda: PlainTextResponse("come again", 429, {"Retry-After": "1"}),
     3: lambda: PlainTextResponse("something is wrong here", 500),
     5: lambda: Response(b'{"data": [{"id": 1, "sta', media_type="application/json"),

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from penstock.delay import level_queue
 from penstock.testing.broker_files import free_ports
 from penstock.topology.names import SCHEDULER, UNROUTED, dead_queue, work_queue
 from penstock.topology.reading import DEFAULT_FILE, read_spec
-from services.demo import shop
+from services.demo import pictures, shop
 from services.demo.crew import ROOT, Crew, Member
 from services.demo.door import Door
 from services.demo.eye import Eye
@@ -40,19 +40,23 @@ class Family:
 
 
 MAILER, CREDITS = Family("mailer", "email", 2), Family("credits", "credits", 2)
+MEDIA = Family("media", "media", 1)
 FAMILIES = (
     MAILER,
     CREDITS,
     Family("reports", "reports", 1),
     Family("sync", "sync", 1),
     Family("janitor", "maintenance", 1),
+    MEDIA,
 )
-WORK = tuple(work_queue(family.queue) for family in FAMILIES)
+#: Only where its queue is: it takes a copy of every job, and would grow where nobody runs it.
+AUDIT = Family("audit", "audit", 1)
+AUDITED = ROOT / "rabbitmq/topology.audit.yaml"
 
 #: Where a job waits that was put off for some seconds.
 SHORT_WAITS = tuple(level_queue(level) for level in range(3))
 
-#: Where the jobs of the demo can end.
+#: Where the jobs of the demo can end. Copies that the audit cannot read are no jobs of their own.
 DEAD = (*(dead_queue(family.queue) for family in FAMILIES), UNROUTED)
 
 #: How long the workers may take until they consume (seconds).
@@ -75,6 +79,8 @@ class System:
     def __init__(self, crew: Crew, place: RunPlace) -> None:
         self.crew = crew
         self._place = place
+        #: Those that work: the media service needs ffmpeg, and the audit its queue.
+        self.families = tuple(each for each in FAMILIES if each is not MEDIA or pictures.can_be_made())
         self._workers: dict[Family, list[Member]] = {}
         self._intake: list[Member] = []
         self.schedulers: list[Member] = []
@@ -94,7 +100,12 @@ class System:
     @property
     def crowd(self) -> str:
         """The workers in words."""
-        return ", ".join(f"{family.count} {family.name}" for family in FAMILIES)
+        return ", ".join(f"{family.count} {family.name}" for family in self.families)
+
+    @property
+    def work(self) -> Sequence[str]:
+        """The queues in which jobs are."""
+        return [work_queue(family.queue) for family in self.families]
 
     def show_metrics(self) -> None:
         """Let the processes that are started from now on show metrics, each on a port that it keeps."""
@@ -108,12 +119,14 @@ class System:
         """
         self.smtp_port = await self._serve("sink", str(self._place.book), "--outage", str(outage), "--think", _THINK)
         shop.sources(self._place.sources_of_sync, await self._serve("shop"))
+        if await eye.has(work_queue(AUDIT.queue)):
+            self.families = (*self.families, AUDIT)
         await self._make_tables()
         await self._start_schedulers(eye)
-        before = [await eye.consumers(queue) for queue in WORK]
+        before = [await eye.consumers(queue) for queue in self.work]
         self._intake = [await self._start_intake(1)]
         await self._penstock("relay-1", "outbox", "run")
-        for family in FAMILIES:
+        for family in self.families:
             self._workers[family] = [await self._start_worker(family, n + 1) for n in range(family.count)]
         await self._ready(eye, before, door)
 
@@ -164,7 +177,7 @@ class System:
         return victim, members[place]
 
     async def _make_tables(self) -> None:
-        for service in ("credits", "sync"):
+        for service in ("credits", "sync", "audit"):
             code, log = await self.crew.run(f"migrate-{service}", "-m", f"services.{service}", "migrate")
             if code != 0:
                 raise NotReady(f"the tables of {service} could not be made (exit code {code}): see {log}")
@@ -210,8 +223,9 @@ class System:
         return self.heartbeat is None or await self._leader(eye) is not None
 
     async def _consuming(self, eye: Eye, before: list[int]) -> bool:
-        found = [await eye.consumers(queue) for queue in WORK]
-        return all(now >= there + family.count for now, there, family in zip(found, before, FAMILIES, strict=True))
+        found = [await eye.consumers(queue) for queue in self.work]
+        there = zip(found, before, self.families, strict=True)
+        return all(now >= others + family.count for now, others, family in there)
 
 
 def worker_settings(place: RunPlace) -> dict[str, str]:
@@ -224,10 +238,12 @@ def worker_settings(place: RunPlace) -> dict[str, str]:
         **{f"SYNC_{name}": value for name, value in policy.items()},
         "SYNC_SOURCES": str(place.sources_of_sync),
         "JANITOR_RULES": str(place.rules),
+        "MEDIA_SOURCE_DIR": str(place.media / "source"),
+        "MEDIA_OUTPUT_DIR": str(place.media / "output"),
         "REPORTS_SOURCE_DIR": str(place.sources),
         "REPORTS_OUTPUT_DIR": str(place.outputs),
         "ORDERS_SPOOL_DIR": str(place.sources),
-        "PENSTOCK_TOPOLOGY": str(ROOT / DEFAULT_FILE),
+        "PENSTOCK_TOPOLOGY": str(AUDITED),
         "PENSTOCK_STORE_URL": place.store_url,
         "PENSTOCK_STORE_LEASE": "5",
         "PENSTOCK_DRAIN_TIMEOUT": "8",
@@ -241,7 +257,8 @@ async def running(broker: BrokerPlace, place: RunPlace) -> AsyncIterator[System]
 
     Applies the topology. Raises ``BrokerError``, ``ConfigError``.
     """
-    await apply(broker.url, read_spec(ROOT / DEFAULT_FILE))
+    topology = AUDITED if broker.private else ROOT / DEFAULT_FILE
+    await apply(broker.url, read_spec(topology))
     place.prepare()
     async with Crew(place.folder, worker_settings(place) | dict(broker.environment)) as crew:
         yield System(crew, place)

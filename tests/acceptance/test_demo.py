@@ -24,7 +24,14 @@ from tests.support.working import declare, foreign, put
 pytestmark = pytest.mark.timeout(150)
 
 TOPOLOGY = """
-queues: {credits: [credit.*], email: [email.*], maintenance: [maintenance.*], reports: [report.*], sync: [sync.*]}
+queues:
+  audit: {binds: all}
+  credits: [credit.*]
+  email: [email.*, digest.*]
+  maintenance: [maintenance.*]
+  media: [video.*, image.*]
+  reports: [report.*]
+  sync: [sync.*]
 """
 ACCOUNT = re.compile(
     r"accounted: (\d+) published = (\d+) done \+ (\d+) dead; lost (\d+); doubled (\d+) "
@@ -80,7 +87,7 @@ async def a_demo(url: str, folder: Path, *options: str) -> AsyncIterator[Demo]:
 
 async def nobody_consumes(url: str) -> bool:
     async with opened(BrokerUrl.parse(url)) as eye:
-        names = ("email", "reports", "credits", "sync", "maintenance", "scheduler")
+        names = ("email", "reports", "credits", "sync", "maintenance", "media", "audit", "scheduler")
         return not sum([await eye.consumers(f"jobs.{name}") for name in names])
 
 
@@ -107,8 +114,10 @@ async def test_every_job_is_accounted_for_through_an_outage_bad_messages_and_a_c
     assert found, said
     published, done, dead, lost, doubled, credits_done, credits_doubled = map(int, found.groups())
     # 294 orders of which 6 are refused, 6 reports, 400 credits of which 4 cannot be, a pull of the shop, a round of the
-    # janitor, and 4 rounds of 10 bad messages
-    assert (published, done, dead, lost) == (742, 692, 50, 0), said
+    # janitor, 4 of pictures of which one is none, and 4 rounds of 10 bad messages
+    assert (published, done, dead, lost) == (746, 695, 51, 0), said
+    assert "the audit has recorded 706 of 706 jobs" in said
+    assert re.search(r"jobs\.media\.dead +rejected +\d+ .* Invalid data found", said)
     assert "the door refused 10 of 10 bad requests" in said
     assert (credits_done, credits_doubled) == (396, 0), said
     assert code == 0
@@ -188,6 +197,7 @@ async def test_a_demo_that_is_stopped_leaves_nobody_behind(
 
 
 async def test_the_same_system_keeps_running_until_it_is_told_to_stop(vhost_url: str, tmp_path: Path) -> None:
+    await declare(vhost_url, TOPOLOGY)
     async with a_demo(vhost_url, tmp_path, "--up") as demo:
         await demo.until("Logs ")
         said = "\n".join(demo.lines)
