@@ -16,6 +16,7 @@ from penstock import Dead, Done, Outcome, Retried
 from penstock.events import JobFinished
 from tests.support import apps
 from tests.support.apps import Do
+from tests.support.processes import alive
 from tests.support.waiting import eventually
 from tests.support.working import Watched, empty, foreign, put, take, working
 
@@ -55,14 +56,6 @@ def _children() -> set[int]:
             except OSError:
                 continue
     return found
-
-
-def _alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 async def test_an_isolated_handler_runs_in_another_process_and_its_result_comes_back(url: str, worker: Watched) -> None:
@@ -112,7 +105,7 @@ async def test_a_child_past_its_deadline_is_killed_with_all_it_started(
     assert outcome.failure.type == "penstock.errors.JobTimeout"
     assert "ran past its deadline of 1.5 s and was killed" in outcome.failure.text
     grandchild = int((tmp_path / "pid").read_text())
-    await eventually(lambda: not _alive(grandchild))
+    await eventually(lambda: not alive(grandchild))
     assert isinstance(await run(url, worker, "email.child", do="answer"), Done)
 
 

@@ -57,6 +57,24 @@ def a_long_clip(path: Path) -> None:
     ffmpeg("-f", "lavfi", "-i", "color=gray:size=64x48:rate=5:duration=60", *_H264, path)
 
 
+def slow_ffmpeg(folder: Path, *, deaf: bool = False) -> str:
+    """The path of an ffmpeg that is no faster than people look, and writes its process id to ``pid`` in *folder*.
+
+    A *deaf* one is not stopped by being told to, and has started another process.
+    """
+    path, slow = folder / "slow-ffmpeg", 'ffmpeg -re "$@"'
+    lines = [
+        "#!/bin/sh",
+        '[ "$2" = -encoders ] && exec ffmpeg "$@"',
+        f"trap '' TERM; {slow} & echo $! > {folder}/pid; wait; wait"
+        if deaf
+        else f"echo $$ > {folder}/pid; exec {slow}",
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    path.chmod(0o755)
+    return str(path)
+
+
 def a_bomb(width: int, height: int) -> bytes:
     """A PNG of some hundred bytes that says it is so large."""
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)

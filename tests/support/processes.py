@@ -17,6 +17,15 @@ from tests.support.waiting import eventually
 ROOT = Path(__file__).parents[2]
 
 
+def alive(pid: int) -> bool:
+    """Whether a process of that number runs: one that has ended and was not asked about yet does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
 class WorkerProcess:
     """``penstock worker tests.support.apps:build`` on the broker at *url*, with its files in *folder*."""
 

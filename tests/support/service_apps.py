@@ -10,6 +10,7 @@ from penstock.connect import store_for
 from penstock.events import ConsumingStarted
 from services.janitor import app as janitor_app
 from services.mailer.app import register_digest
+from services.media import app as media_app
 from services.sync import app as sync_app
 from tests.support.apps import Ledger
 
@@ -27,6 +28,11 @@ def digests() -> Worker:
 def janitor() -> Worker:
     """The janitor as it is."""
     return _telling(janitor_app.build())
+
+
+def media() -> Worker:
+    """The media service as it is."""
+    return _telling(media_app.build())
 
 
 @asynccontextmanager

@@ -142,6 +142,7 @@ def _half(data: bytes) -> bytes:
         (a_bomb(12_000, 12_000), "it is 12000x12000"),
         (a_bomb(50_000, 50_000), "2500000000 pixels"),
     ],
+    ids=["text", "nothing", "eps", "half-jpeg", "half-png", "hollow", "large", "larger", "bomb"],
 )
 def test_what_is_no_image_is_refused_in_a_line(data: bytes, words: str) -> None:
     with pytest.raises(Refused, match=words) as caught:
