@@ -31,7 +31,7 @@ _DEFAULTS: Mapping[str, str] = {
 _SETTINGS: Mapping[str, str] = {
     "TimeZone": "UTC",
     "cursor_tuple_fraction": "1",
-    "client_connection_check_interval": "5s",
+    "client_connection_check_interval": "2s",
 }
 _SET = "SELECT set_config(name, $2, true) FROM pg_settings WHERE name = $1"  # older servers do not have them all
 
