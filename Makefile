@@ -49,7 +49,7 @@ bench: venv ## Measure Penstock beside bare drivers and other job systems (half 
 	@if [ "$$(id -u)" -eq 0 ]; then $(SCRIPTS)/install-system gcc librabbitmq-dev && $(SCRIPTS)/chroot-broker sid; fi
 	$(PYTHON_OF_VENV) -m tests.bench
 
-image: ## Build the image of all services, penstock:latest, with Docker
+image: ## Build the images of all services, penstock:latest and penstock-media:latest, with Docker
 	@$(SCRIPTS)/image
 
 test-containers: venv ## Test image and docker-compose.yml, scaled, crashed and restarted under load (root, Debian)

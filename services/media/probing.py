@@ -33,7 +33,8 @@ def read_video(said: bytes, *, max_seconds: float, max_pixels: int) -> Video:
         raise Refused(f"it is {seconds:g} s long, and at most {max_seconds:g} s (MEDIA_MAX_DURATION) are taken")
     video = Video(int(stream.get("width", 0)), int(stream.get("height", 0)), seconds)
     if video.width * video.height > max_pixels:
-        raise Refused(f"it is {video.width}x{video.height}, and frames of at most {max_pixels} pixels are taken")
+        size = f"{video.width}x{video.height}"
+        raise Refused(f"it is {size}, and frames of at most {max_pixels} pixels (MEDIA_MAX_VIDEO_PIXELS) are taken")
     return video
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from penstock.testing.broker_files import free_ports
@@ -30,6 +31,9 @@ _MAIL_TAKES = 0.3
 
 #: Megabytes.
 _MOST = 250
+
+#: What penstock-media is built from where the builder reaches no archive; infra/scripts/stand-in-images makes it.
+_MEDIA_BASE = "penstock-media-base"
 
 
 @pytest.fixture(scope="session")
@@ -52,14 +56,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         }
         stack = Stack(folder, variables)
         print(stack.run("infra/scripts/stand-in-images", within=1200).strip())  # noqa: T201
+        if stack.run("docker", "image", "ls", "--quiet", _MEDIA_BASE).strip():
+            stack = Stack(folder, {**variables, "PENSTOCK_MEDIA_BASE": _MEDIA_BASE})
         try:
-            stack.run("infra/scripts/image", "--wheels", within=900)
+            stack.run("infra/scripts/image", "--wheels", within=1200)
             stack.up()
             stack.all_ready(*SERVICES)
             yield stack
         finally:
             stack.compose("--profile", "demo", "down", "--volumes", "--remove-orphans", "--timeout", "40")
-            stack.run("docker", "image", "rm", "--force", f"penstock:{name}")
+            stack.run("docker", "image", "rm", "--force", f"penstock:{name}", f"penstock-media:{name}")
 
 
 def _copy_to(folder: Path) -> None:
@@ -103,11 +109,47 @@ def test_the_image_is_small_closed_and_without_a_compiler(stack: Stack) -> None:
     assert image["Config"]["Healthcheck"]["Test"][0] == "CMD"
     assert image["Config"]["Labels"]["org.opencontainers.image.title"] == "penstock"
     [mailer] = stack.containers("mailer")
-    look = "for tool in gcc cc g++ make; do command -v $tool; done; touch /app/x 2>&1; ls -a /app; id -u"
+    look = "for tool in gcc cc g++ make ffmpeg; do command -v $tool; done; touch /app/x 2>&1; ls -a /app; id -u"
     said = stack.run("docker", "exec", mailer, "sh", "-c", look)
     assert "Read-only file system" in said
-    assert not {"gcc", "cc", "g++", "make", "secrets", ".git", "tests"} & set(said.replace("/", " ").split()), said
+    assert not {"gcc", "cc", "g++", "make", "ffmpeg", "secrets", ".git", "tests"} & set(
+        said.replace("/", " ").split()
+    ), said
     assert said.split()[-1] == "10001"
+
+
+def test_a_video_is_made_in_the_container_that_has_ffmpeg(stack: Stack) -> None:
+    [media] = stack.containers("media")
+    pattern = ("-f", "lavfi", "-i", "testsrc=size=64x64:rate=10:duration=0.5", "-f", "matroska", "pipe:1")
+    clip = subprocess.run(
+        ["docker", "exec", media, "ffmpeg", "-v", "error", *pattern],
+        env=os.environ | stack.variables,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    ).stdout
+    put = ["docker", "run", "--rm", "-i", "--user", "0", "--network", "none", "-v", f"{stack.name}_media_source:/in"]
+    image = f"penstock:{stack.variables['PENSTOCK_IMAGE_TAG']}"
+    subprocess.run(
+        [*put, image, "sh", "-c", "mkdir -p /in/july && cat > /in/july/clip.mkv"],
+        env=os.environ | stack.variables,
+        input=clip,
+        timeout=60,
+        check=True,
+    )
+    token = (stack.folder / "secrets" / "intake_token").read_text().strip()
+    answer = httpx2.post(
+        f"http://127.0.0.1:{stack.variables['PENSTOCK_INTAKE_PORT']}/v1/jobs/video.transcode",
+        json={"folder": "july", "source": "clip.mkv"},
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=10,
+    )
+    made = f"var/media/output/july/clip-{answer.json()['id']}.mp4"
+    wait_until(
+        lambda: "made" in stack.run("docker", "exec", media, "sh", "-c", f"test -s {made} && echo made; true"), 60
+    )
+    looked = stack.run("docker", "exec", media, "ffprobe", "-v", "error", "-show_entries", "stream=codec_name", made)
+    assert "codec_name=h264" in looked
 
 
 def test_both_generations_of_compose_take_the_file(stack: Stack) -> None:

@@ -96,7 +96,7 @@ def test_the_janitor_is_built_as_shipped_and_with_its_longest_budget(monkeypatch
     worker = build()
     worker.limit_to(["maintenance.*"])
     assert {handler.kind.name for handler in worker.handlers} == {PURGE_EXPIRED.name}
-    assert read_rules(RULES).names == ("credit_entries", "mailer_subscribers", "orders", "reports", "marks")
+    assert read_rules(RULES).names == ("credit_entries", "mailer_subscribers", "orders", "media", "reports", "marks")
 
 
 @pytest.mark.parametrize(
