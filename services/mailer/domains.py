@@ -32,9 +32,8 @@ class Rules:
 
     def terms_of(self, domain: str) -> Terms:
         """The terms of the gate before *domain*."""
-        at_once = min(self.at_once.of(domain) or self.terms.at_once, self.terms.at_once)
         rate = self.rates.of(domain)
-        return replace(self.terms, at_once=at_once, spacing=1 / rate if rate else 0.0)
+        return replace(self.terms, at_once=self.at_once.of(domain), spacing=1 / rate if rate else 0.0)
 
 
 class Domains:

@@ -40,12 +40,16 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How many may be behind the gate *at_once*; after how many *failures* in a row it is shut, and for how long the
-    n-th time one after the other (*pause*); how far apart those in line come, at least (*spacing*, seconds)."""
+    """How many there are that may come (*slots*), and how many of them may be behind the gate *at_once*; None: all.
 
-    at_once: int
+    After how many *failures* in a row it is shut, and for how long the n-th time one after the other (*pause*); how far
+    apart those in line come, at least (*spacing*, seconds).
+    """
+
+    slots: int
     failures: int
     pause: Callable[[int], timedelta]
+    at_once: int | None = None
     spacing: float = 0.0
 
 
@@ -111,7 +115,7 @@ class Gate:
                 raise self._busy("is being tried", now + min(self._pause, _PROBE))
             self._probing = True
             return True
-        if len(self._inside) >= self._terms.at_once:
+        if self._terms.at_once is not None and len(self._inside) >= self._terms.at_once:
             raise self._busy(f"gets no more than {self._terms.at_once} at once", now + self._spacing)
         if self._line > now and not returning:
             raise self._busy("keeps others waiting already", now)
@@ -160,7 +164,8 @@ class Gate:
     def _spacing(self) -> float:
         """How far apart those in line come: as fast as they are expected to get through."""
         oldest = self._now() - next(iter(self._inside.values())) if self._inside else 0.0
-        return max(self._terms.spacing, max(self._took, oldest) / self._terms.at_once)
+        side_by_side = min(self._terms.at_once or self._terms.slots, self._terms.slots)
+        return max(self._terms.spacing, max(self._took, oldest) / side_by_side)
 
     def _busy(self, why: str, earliest: float) -> Busy:
         self._line, wait = join(self._line, self._now(), earliest, self._spacing, self._roll())

@@ -89,6 +89,11 @@ async def test_a_file_that_is_not_there_yet_is_tried_again_and_goes_when_it_is(r
     assert len(post.mails) == 1
 
 
+def test_a_file_that_is_named_after_a_ticks_job_can_be_named() -> None:
+    name = "north-schedule%3Anightly%3A2026-07-01T00%3A00%3A00Z.pdf"
+    assert Attachment(folder="2026-07", file=name).file == name
+
+
 def test_a_folder_of_attachments_that_is_not_there_yet_is_waited_for_as_well(tmp_path: Path) -> None:
     with pytest.raises(Missing):
         read(tmp_path / "nowhere", NORTH)

@@ -61,6 +61,8 @@ async def test_those_that_wait_come_one_by_one_as_fast_as_mails_are_seen_to_take
         async with AsyncExitStack() as stack:
             await at.under_way(stack)
             at.now += 8
+    for error in (TemplateProblem("a value is missing"), asyncio.CancelledError()) * 20:
+        await at.mail(0, error)  # says nothing of how long mails take
     async with AsyncExitStack() as stack:
         await at.under_way(stack)
         waits = [await at.busy() for _ in range(5)]

@@ -48,10 +48,11 @@ def test_a_limit_that_cannot_be_meant_is_refused_in_one_line(
     assert second == "MAILER_AT_ONCE: 'many' is no number from 1 to 9999"
 
 
-def test_without_settings_nothing_is_limited_but_the_slots() -> None:
+def test_without_settings_nothing_is_limited() -> None:
     settings = Settings.read()
     assert (settings.throttle, settings.at_once) == (Limits(), Limits())
-    assert settings.rules().terms_of("example.org").at_once == settings.slots
+    terms = settings.rules().terms_of("example.org")
+    assert (terms.slots, terms.at_once, terms.spacing) == (settings.slots, None, 0)
 
 
 @dataclass
