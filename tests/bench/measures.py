@@ -219,9 +219,23 @@ EXPERIMENTS = (
     ),
     _of_schedules(
         "schedules_late",
-        100,
+        200,
         1,
         Measure("schedules_late_p99_ms", "ticks of every second, late, 99 %", "ms", "p99_ms"),
+    ),
+    _of_schedules(
+        "schedules_reload",
+        100_000,
+        1,
+        Measure("schedules_reload_s", "100,000 schedules, a changed file taken after", "s", "seconds"),
+        Measure("schedules_reload_late_ms", "ticks of every second meanwhile, the latest", "ms", "late_ms"),
+    ),
+    _of_schedules(
+        "schedules_handover",
+        20,
+        1,
+        Measure("schedules_handover_ms", "a killed leader followed after, median", "ms", "median_ms"),
+        Measure("schedules_handover_most_ms", "the longest of 20", "ms", "most_ms"),
     ),
 )
 

@@ -82,6 +82,8 @@ TARGETS = (
     Target("schedules_start_s", 5, at_most=True),
     Target("schedules_idle_percent", 1, at_most=True),
     Target("schedules_late_p99_ms", 100, at_most=True),
+    Target("schedules_reload_late_ms", 1000, at_most=True),
+    Target("schedules_handover_most_ms", 1000, at_most=True),
 )
 
 
