@@ -83,6 +83,7 @@ def _opened(root: Path, folder: str, *, make: bool = False) -> Iterator[int]:
         if make:
             with suppress(FileExistsError):
                 os.mkdir(_plain(folder), 0o755, dir_fd=base)
+                os.fsync(base)
         parent = _open(folder, _FOLDER, base)
     finally:
         os.close(base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -124,6 +125,12 @@ async def test_an_ffmpeg_that_takes_more_memory_than_it_may_fails_alone(
     assert left(tmp_path / "out") == ["good-small.mp4"]
 
 
+def progress_in(log: Path) -> list[dict[str, Any]]:
+    """The lines of a worker's log that say how far a video is."""
+    lines = (line for line in log.read_text().splitlines() if "as fast as it plays" in line)
+    return [json.loads(line) for line in lines]
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_worker_that_ends_takes_ffmpeg_with_it_and_the_next_one_makes_the_file(
     url: str, tmp_path: Path, how: signal.Signals
@@ -131,12 +138,13 @@ async def test_a_worker_that_ends_takes_ffmpeg_with_it_and_the_next_one_makes_th
     async with AsyncPublisher(url) as publisher:
         await publisher.publish_many([transcode("long.mp4", "again", height=16)])
     service = {"module": "tests.support.service_apps", "factory": "media"}
-    slow = {"MEDIA_FFMPEG": slow_ffmpeg(tmp_path), "PENSTOCK_DRAIN_TIMEOUT": "0.1"}
+    slow = {"MEDIA_FFMPEG": slow_ffmpeg(tmp_path), "MEDIA_PROGRESS": "0.1", "PENSTOCK_DRAIN_TIMEOUT": "0.1"}
     doomed = WorkerProcess(url, tmp_path, **service, **slow)
     await doomed.start()
     try:
         draft = tmp_path / "out" / "july" / ".long-again.mp4.part"
-        await eventually(lambda: draft.exists() and (tmp_path / "pid").exists(), within=20)
+        [told, *_] = await eventually(lambda: progress_in(doomed.log), within=20)
+        assert (told["job_id"], told["kind"], told["level"]) == ("again", "video.transcode", "info")
         pid = int((tmp_path / "pid").read_text())
         assert alive(pid)
         doomed.signal(how)

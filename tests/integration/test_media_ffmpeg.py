@@ -217,6 +217,17 @@ async def test_a_video_that_goes_on_beyond_what_it_says_is_stopped(
     assert left(tmp_path / "out") == []
 
 
+async def test_ffmpeg_takes_as_many_threads_as_it_may_to_read_to_scale_and_to_write(
+    service: Callable[..., Media], tmp_path: Path
+) -> None:
+    program = tmp_path / "noting-ffmpeg"
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/words\nexec ffmpeg "$@"\n')
+    program.chmod(0o755)
+    await service(Bounds(10, 100_000, 10_000_000, 3), program=str(program)).transcode(to_transcode("good.mp4"))
+    reading, _, writing = (tmp_path / "words").read_text().partition(" -i ")
+    assert ("-threads 3" in reading, "-threads 3" in writing, "-filter_threads 3" in writing) == (True, True, True)
+
+
 async def test_a_program_sees_no_password_and_what_it_says_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RABBITMQ_URL", "amqp://media:hunter2@rabbit")
     lines: list[bytes] = []
