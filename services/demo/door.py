@@ -52,7 +52,7 @@ class Door:
         return (await self._post(f"/v1/jobs/{kind}", body)).status_code
 
     async def state(self, job_id: str) -> str | None:
-        """How a job stands by the store of its workers; None before its first run."""
+        """How a job stands by the store of its workers, but for the audit; None before its first run."""
         answer = await self._asked("GET", f"/v1/jobs/{job_id}")
         return str(answer.json()["state"]) if answer.is_success else None
 

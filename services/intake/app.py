@@ -112,7 +112,7 @@ def _door(
     meters: Meters,
 ) -> Door:
     rates = Rates(settings.rate, settings.burst)
-    seen = None if store is None else _seen(store, penstock, tokens)
+    seen = None if store is None else _seen(store, penstock, needed=tokens is not None)
     submissions = Submissions(publisher, standing, Keys(settings.remembered_keys, store))
     limits = Limits(settings.max_body, settings.max_batch_body, settings.max_batch)
     app = _application(Routes(KINDS, submissions, seen, rates, limits), settings, tokens=tokens is not None)
@@ -120,8 +120,10 @@ def _door(
     return Door(app, tokens, rates, meters, timeout=timeout, most=settings.max_requests)
 
 
-def _seen(store: Store, penstock: PenstockSettings, tokens: Tokens | None) -> JobsSeen:
-    return JobsSeen(store, None if tokens is None else read_spec(penstock.topology), NAMES)
+def _seen(store: Store, penstock: PenstockSettings, *, needed: bool) -> JobsSeen:
+    """*needed*: without a topology nobody could be told what a token may see."""
+    spec = read_spec(penstock.topology) if needed or penstock.topology.exists() else None
+    return JobsSeen(store, spec, NAMES)
 
 
 def _application(routes: Routes, settings: Settings, *, tokens: bool) -> FastAPI:

@@ -20,19 +20,22 @@ class JobsSeen:
     """Looks into *store*. One event loop; its tasks may share it.
 
     A store knows in which queue a job ran, not of which kind it is: who may read a kind may read of the queues that
-    *spec* has take it. None lets those read who may read all kinds.
+    *spec* has take it. None lets those read who may read all kinds. What a queue that takes everything has done with a
+    job, such as the audit's, is not told: the job's own work is another's.
     """
 
     def __init__(self, store: Store, spec: Spec | None, kinds: tuple[str, ...]) -> None:
         self._store = store
         self._queues = {} if spec is None else _kinds_by_queue(spec, kinds)
+        self._observers = {queue.name for queue in spec.queues if queue.everything} if spec is not None else set()
 
     async def look(self, job_id: str, client: Client) -> dict[str, Any] | None:
         """What is known of a job, None where nothing is or *client* may not know. Raises as ``Store.records``.
 
         In a job that several queues take, the one that ended counts before one that has not.
         """
-        seen = [record for record in await self._store.records(job_id) if self._may(client, record.consumer)]
+        records = [each for each in await self._store.records(job_id) if each.consumer not in self._observers]
+        seen = [record for record in records if self._may(client, record.consumer)]
         if not seen:
             return None
         best = min(seen, key=lambda record: _ORDER.index(record.state))

@@ -13,7 +13,7 @@ import orjson
 
 from tests.support.waiting import wait_until
 
-SERVICES = ("intake", "credits", "mailer", "media", "reports", "janitor", "sync", "relay", "scheduler")
+SERVICES = ("intake", "audit", "credits", "mailer", "media", "reports", "janitor", "sync", "relay", "scheduler")
 
 
 class Stack:

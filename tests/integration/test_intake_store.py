@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from penstock import Handlers, Job, Reject
+from penstock.claims import Claim, Mark, State, new_token
 from penstock.connect import store_for
 from penstock_jobs import SEND_EMAIL, SendEmail
 from services.intake.tokens import Action, add_token
@@ -49,6 +50,7 @@ def settings(folder: Path, tokens: dict[str, str]) -> dict[str, str]:
     return {
         "INTAKE_TOKENS": str(folder / "tokens.yaml"),
         "PENSTOCK_STORE_URL": f"sqlite:///{folder}/store.db",
+        "PENSTOCK_TOPOLOGY": "rabbitmq/topology.audit.yaml",
         "OTEL_TRACES_EXPORTER": "console",
     }
 
@@ -109,6 +111,22 @@ async def test_a_job_can_be_looked_at_by_who_may_read_its_kind(
         assert (await look(intake, job_id, tokens[name])).problem == "unknown-job"
     assert (await look(intake, "never-heard-of", tokens["board"])).problem == "unknown-job"
     assert len(worker.finished) == 2
+
+
+async def test_that_a_job_was_audited_does_not_say_that_it_is_done(
+    intake: Intake, store_url: str, tokens: dict[str, str]
+) -> None:
+    store = store_for(store_url)
+    await store.open()
+    try:
+        for queue, job_id in (("audit", "watched"), ("email", "worked")):
+            claim = Claim(queue, job_id, 0, new_token(), 1000, None)
+            await store.claim([claim])
+            assert await store.mark([Mark(claim, State.DONE, None)]) == [True]
+    finally:
+        await store.close()
+    assert (await look(intake, "watched", tokens["board"])).problem == "unknown-job"
+    assert (await look(intake, "worked", tokens["board"])).json["state"] == "done"
 
 
 async def test_a_key_counts_after_a_restart_as_the_store_remembers(

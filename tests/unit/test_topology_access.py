@@ -155,10 +155,11 @@ def test_a_permission_fits_exactly_the_kinds_that_its_pattern_fits(pattern: list
         assert bool(regex.search(".".join(kind))) is matches(".".join(pattern), ".".join(kind))
 
 
-def test_the_committed_definitions_are_those_of_the_committed_topology() -> None:
-    spec = read_spec(REPO / "rabbitmq/topology.yaml")
-    assert (REPO / "rabbitmq/definitions.json").read_text() == dumps(definitions(spec)), (
-        "run: penstock topology export --output rabbitmq/definitions.json"
+@pytest.mark.parametrize("name", ["", ".audit"])
+def test_the_committed_definitions_are_those_of_the_committed_topology(name: str) -> None:
+    topology, exported = f"rabbitmq/topology{name}.yaml", f"rabbitmq/definitions{name}.json"
+    assert (REPO / exported).read_text() == dumps(definitions(read_spec(REPO / topology))), (
+        f"run: penstock topology export --file {topology} --output {exported}"
     )
 
 
