@@ -106,16 +106,17 @@ async def sink(delay: float) -> AsyncIterator[tuple[int, list[float]]]:
 
 
 @contextmanager
-def mailers(count: int, folder: Path, settings: Mapping[str, str]) -> Iterator[list[int]]:
-    """So many mailers as processes of their own: their ids."""
+def mailers(count: int, folder: Path, settings: Mapping[str, str]) -> Iterator[tuple[list[int], Path]]:
+    """So many mailers as processes of their own: their ids, and where they log."""
+    log = folder / "mailers.log"
     command = [sys.executable, "-m", "penstock", "worker", "services.mailer.app:build"]
-    with (folder / "mailers.log").open("ab") as log:
+    with log.open("wb") as out:
         processes = [
-            subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings}, stdout=log, stderr=log)
+            subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings}, stdout=out, stderr=out)
             for _ in range(count)
         ]
     try:
-        yield [process.pid for process in processes]
+        yield [process.pid for process in processes], log
     finally:
         for process in processes:
             process.terminate()
@@ -136,8 +137,8 @@ async def measure(url: str, place: str, processes: int, options: argparse.Namesp
             "MAILER_SLOTS": str(slots),
             "MAILER_THROTTLE": options.throttle,
         }
-        with mailers(processes, folder, settings) as pids:
-            await _consuming(url, processes)
+        with mailers(processes, folder, settings) as (pids, log):
+            await _consuming(url, processes, log)
             await _send(publisher, 4 * slots * processes, taken)  # until each has opened its window and its connections
             begun, cpu, idle = time.perf_counter(), _cpu(pids), _idle()
             await _send(publisher, int(processes * slots / delay * options.seconds), taken)
@@ -161,13 +162,16 @@ async def _send(publisher: AsyncPublisher, count: int, taken: list[float]) -> No
 _VALUES: dict[str, JsonValue] = {"name": "Ada", "item": "teapot", "quantity": 2, "total": "49.80"}
 
 
-async def _consuming(url: str, wanted: int) -> None:
-    async with foreign(url) as channel, asyncio.timeout(PATIENCE):
-        while True:
-            found = (await channel.declare_queue("jobs.email", passive=True)).declaration_result
-            if found.consumer_count == wanted:
-                return
+async def _consuming(url: str, wanted: int, log: Path) -> None:
+    until = time.monotonic() + PATIENCE
+    async with foreign(url) as channel:
+        while (await channel.declare_queue("jobs.email", passive=True)).declaration_result.consumer_count != wanted:
+            assert time.monotonic() < until, f"{wanted} mailers do not consume: {_text(log)}"
             await asyncio.sleep(0.1)
+
+
+def _text(log: Path) -> str:
+    return log.read_text()
 
 
 def _cpu(pids: Sequence[int]) -> float:
