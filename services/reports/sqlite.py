@@ -53,9 +53,7 @@ class SqliteDatabase:
 
     def _opened(self) -> sqlite3.Connection:
         uri = f"{self._path.absolute().as_uri()}?mode=ro"
-        connection = sqlite3.connect(uri, uri=True, timeout=_LOCKED, isolation_level=None)
-        connection.execute("PRAGMA query_only = ON")
-        return connection
+        return sqlite3.connect(uri, uri=True, timeout=_LOCKED, isolation_level=None)
 
     def _batches(self, cursor: sqlite3.Cursor, clock: _Clock) -> Iterator[Sequence[Sequence[Any]]]:
         with self._translated():

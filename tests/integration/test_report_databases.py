@@ -143,6 +143,14 @@ def test_a_user_who_may_only_read_is_enough(postgres_server: PrivatePostgres, po
     postgres_server.execute("DROP ROLE reader")
 
 
+def test_days_are_those_of_utc_whatever_the_database_says(postgres_server: PrivatePostgres, postgres_url: str) -> None:
+    name = postgres_url.rpartition("/")[2]
+    postgres_server.execute(f"ALTER DATABASE {name} SET timezone = 'Asia/Tokyo'")
+    report = report_of("SELECT :at::date AS a", parameters="{at: {type: timestamp}}")
+    [(day,)] = answer_of(database_at(postgres_url), report, at="2026-01-01T20:00:00Z")
+    assert day == date(2026, 1, 1)
+
+
 def test_what_python_has_no_date_for_is_refused(postgres_url: str) -> None:
     with pytest.raises(Refused, match="infinity"):
         answer_of(database_at(postgres_url), report_of("SELECT 'infinity'::date AS a"))
