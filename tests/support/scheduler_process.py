@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 
@@ -30,3 +32,11 @@ def scheduler(url: str, file: Path, number: int, **settings: str) -> Iterator[tu
 def told(log: Path, words: str) -> int:
     """How often *words* stand in the log."""
     return log.read_text().count(words)
+
+
+def led_since(log: Path) -> float | None:
+    """When the process of this log began to lead (seconds since 1970 UTC), by its own clock; None before it does."""
+    for line in log.read_text().splitlines():
+        if '"event":"leading"' in line and line.endswith("}"):
+            return datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
+    return None
