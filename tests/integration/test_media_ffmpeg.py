@@ -171,8 +171,6 @@ async def test_a_file_that_names_others_to_be_read_is_rejected_and_none_of_them_
     (clips / "july" / name).write_text(TRAPS[name].format(port=door.getsockname()[1], secret=secret))
     with pytest.raises(Reject, match="Format not on whitelist"):
         await service().transcode(to_transcode(name))
-    with pytest.raises(Reject, match="Format not on whitelist"):
-        await service().thumbnail(to_show(name))
     with pytest.raises(BlockingIOError):
         door.accept()
     assert left(tmp_path / "out") == []
@@ -199,8 +197,8 @@ async def test_at_the_deadline_ffmpeg_is_told_to_stop_and_nothing_is_left(
 ) -> None:
     a_long_clip(clips / "july" / "long.mp4")
     patient = Bounds(100, 100_000, 10_000_000, 1)
-    with pytest.raises(JobTimeout, match=r"not done within 0.7 s \(MEDIA_TIMEOUT\)"):
-        await service(patient, 0.7, slow_ffmpeg(tmp_path)).transcode(to_transcode("long.mp4"))
+    with pytest.raises(JobTimeout, match=r"not done within 2 s \(MEDIA_TIMEOUT\)"):
+        await service(patient, 2, slow_ffmpeg(tmp_path)).transcode(to_transcode("long.mp4"))
     assert not alive(int((tmp_path / "pid").read_text()))
     assert left(tmp_path / "out") == []
 
