@@ -259,11 +259,11 @@ async def test_ticks_come_while_another_file_is_read_and_planned(url: str, tmp_p
     async with scheduling(url, watched) as running:
         await running.until(Ticked)
         file.write_text("second")
-        await running.until(Ticked, len(running.of(Ticked)) + 3)
+        await running.until(Ticked, len(running.of(Ticked)) + 2)
         read.set()
         while watched.schedules[0].name != "other":
             await running.until(Ticked, len(running.of(Ticked)) + 1)
-        await running.until(Ticked, len(running.of(Ticked)) + 2)
+        await running.until(Ticked, len(running.of(Ticked)) + 1)
         assert {event.schedule for event in running.of(Ticked)} == {"secondly"}
         planned.set()
         while running.of(Ticked)[-1].schedule != "other":

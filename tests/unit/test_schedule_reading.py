@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -281,3 +282,17 @@ async def test_a_changed_file_is_taken_and_a_broken_one_told_once_while_the_old_
     assert watched.schedules == ()
     path.unlink()
     assert not await watched.poll()
+
+
+async def test_a_mounted_configuration_that_is_swapped_by_a_link_is_taken(tmp_path: Path) -> None:
+    for version, name in (("1", "old"), ("2", "new")):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "schedules.yaml").write_text(f"schedules: {{{name}: {{every: 1h, kind: email.send}}}}\n")
+        os.utime(tmp_path / version / "schedules.yaml", (1, 1))
+    (tmp_path / "..data").symlink_to("1")
+    (tmp_path / "schedules.yaml").symlink_to("..data/schedules.yaml")
+    watched = Watched(tmp_path / "schedules.yaml", read_schedules, Events())
+    (tmp_path / "..fresh").symlink_to("2")
+    (tmp_path / "..fresh").rename(tmp_path / "..data")
+    assert await watched.poll()
+    assert [schedule.name for schedule in watched.schedules] == ["new"]
