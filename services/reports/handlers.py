@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any  # results are JSON
 from urllib.parse import quote
@@ -27,6 +28,10 @@ from services.reports.values import Reader, Unfit
 from services.reports.writing import Writing, Written
 
 _log = logging.getLogger("services.reports")
+
+
+#: Characters of a job's id in a file name; ids are shorter, but for some of foreign producers.
+_LONGEST = 75
 
 
 class TooManyRows(Exception):
@@ -150,5 +155,8 @@ def _read(reader: Reader, batch: Sequence[Sequence[Any]], before: int) -> list[R
 
 
 def _word(job_id: str) -> str:
-    """*job_id* as part of a file name: ids from foreign producers may hold anything."""
-    return quote(job_id, safe="", errors="replace")[:100]
+    """*job_id* as part of a file name, and of no other's: ids from foreign producers may hold anything."""
+    word = quote(job_id, safe="", errors="replace")
+    if len(word) <= _LONGEST:
+        return word
+    return f"{word[:_LONGEST]}-{blake2b(job_id.encode(errors='replace'), digest_size=10).hexdigest()}"

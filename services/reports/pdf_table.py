@@ -28,11 +28,16 @@ _PALE = colors.HexColor("#eef3f7")
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """The texts of a table by row: headings, rows and, with *totals*, a last one of totals; the *widths* they take."""
+    """The texts of a table by row: headings, rows and, with *totals*, a last one of totals.
+
+    *widths*: what each column takes when nothing is cut (points). *least*: what it cannot do without: a number that is
+    cut would be another number.
+    """
 
     columns: tuple[Column, ...]
     rows: list[list[str]]
     widths: list[float]
+    least: list[float]
     totals: bool
 
     @classmethod
@@ -44,25 +49,30 @@ class Cells:
             last = [_cell(*pair, letters) for pair in zip(columns, totals, strict=True)]
             lines.append([last[0] or "Total", *last[1:]])
         fonts = _fonts(len(lines), totals is not None, letters)
-        widths = [
-            max(stringWidth(line[at], font, _SIZE) for line, font in zip(lines, fonts, strict=True)) + _PADDING
+        measured = [
+            [stringWidth(line[at], font, _SIZE) + _PADDING for line, font in zip(lines, fonts, strict=True)]
             for at in range(len(columns))
         ]
-        return cls(columns, lines, widths, totals is not None)
+        widths = [max(column) for column in measured]
+        inside = [max(column[1:], default=0.0) for column in measured]
+        least = [
+            min(wide, _NARROW) if column.type is Type.TEXT else max(body, min(wide, _NARROW))
+            for column, wide, body in zip(columns, widths, inside, strict=True)
+        ]
+        return cls(columns, lines, widths, least, totals is not None)
 
     @property
     def width(self) -> float:
-        """What they take when nothing is cut (points)."""
+        """What they take together when nothing is cut (points)."""
         return sum(self.widths)
 
 
 def table_of(cells: Cells, width: float, letters: Lettering) -> tuple[LongTable, int]:
     """A table at most *width* points wide, and how many of the last columns have no room in it."""
-    least = [_least(column, wide) for column, wide in zip(cells.columns, cells.widths, strict=True)]
-    room = len(least)
-    while room > 1 and sum(least[:room]) > width:
+    room = len(cells.least)
+    while room > 1 and sum(cells.least[:room]) > width:
         room -= 1
-    widths = _shared_out(least[:room], cells.widths[:room], width)
+    widths = _shared_out(cells.least[:room], cells.widths[:room], width)
     fonts = _fonts(len(cells.rows), cells.totals, letters)
     lines = [
         [_cut(text, wide - _PADDING, font) for text, wide in zip(line[:room], widths, strict=True)]
@@ -70,7 +80,7 @@ def table_of(cells: Cells, width: float, letters: Lettering) -> tuple[LongTable,
     ]
     heights = [_ROW] * len(lines)
     table = LongTable(lines, widths, heights, repeatRows=1, style=_look(cells, letters), hAlign="LEFT")
-    return table, len(least) - room
+    return table, len(cells.least) - room
 
 
 def _fonts(lines: int, totals: bool, letters: Lettering) -> list[str]:
@@ -84,11 +94,6 @@ def _cell(column: Column, value: Value, letters: Lettering) -> str:
     # Whole numbers that nobody adds up are mostly somebody's number.
     plain = column.type is Type.INTEGER and not column.total
     return letters.line((spelled(value) if plain else shown(value))[:_LONG])
-
-
-def _least(column: Column, natural: float) -> float:
-    """What the column cannot do without: a number that is cut would be another number."""
-    return min(natural, _NARROW) if column.type is Type.TEXT else natural
 
 
 def _shared_out(least: list[float], natural: list[float], width: float) -> list[float]:

@@ -27,6 +27,8 @@ _FIRST_YEAR = 1901
 #: The file says when it was made; the same rows have to give the same bytes.
 _MADE = datetime(2000, 1, 1, tzinfo=UTC)
 
+#: Widths of columns, in characters.
+_WIDEST = 60
 _WIDTHS = {Type.TEXT: 32, Type.TIMESTAMP: 20}
 _FORMATS = {Type.DATE: "yyyy-mm-dd", Type.TIMESTAMP: "yyyy-mm-dd hh:mm:ss"}
 
@@ -34,8 +36,8 @@ _FORMATS = {Type.DATE: "yyyy-mm-dd", Type.TIMESTAMP: "yyyy-mm-dd hh:mm:ss"}
 class XlsxFile:
     """Writes rows to the workbook at *path*, on as many sheets as they take, of *max_rows* each.
 
-    *scratch*: a folder for its parts, which take some ten times the room of the workbook until that is closed. Raises
-    ``OSError`` when the disk is full.
+    *scratch*: a folder for its parts, which take some twenty times the room of the workbook until that is closed.
+    Raises ``OSError`` when the disk is full.
     """
 
     def __init__(self, path: Path, outline: Outline, scratch: Path, max_rows: int = MAX_ROWS) -> None:
@@ -84,7 +86,8 @@ class XlsxFile:
         sheet = self._book.add_worksheet("Table" if self.sheets == 1 else f"Table {self.sheets}")
         sheet.freeze_panes(1, 0)
         for at, column in enumerate(self._outline.columns):
-            sheet.set_column(at, at, max(_WIDTHS.get(column.type, 14), len(column.heading) + 2), self._formats[at])
+            width = min(max(_WIDTHS.get(column.type, 14), len(column.heading) + 2), _WIDEST)
+            sheet.set_column(at, at, width, self._formats[at])
             sheet.write_string(0, at, column.heading, self._bold)
         return sheet
 

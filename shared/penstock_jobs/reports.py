@@ -7,9 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from penstock import JobKind
-
-#: The name of one file or folder: it cannot climb, be hidden or hold a separator.
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+from penstock_jobs.names import Name
 
 #: A region as it is written in file names and headings.
 Region = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]

@@ -221,6 +221,14 @@ def test_numbers_are_never_cut_and_columns_without_room_are_named(tmp_path: Path
     assert "N29" in text
 
 
+def test_headings_are_cut_before_a_column_is_left_out(tmp_path: Path) -> None:
+    columns = [Column(f"n{number}", Type.INTEGER, label=f"{number} is a very long heading") for number in range(10)]
+    write(tmp_path, of(*columns), [[10**5] * 10], formats=("pdf",))
+    text = words(tmp_path / "r.pdf")
+    assert "9 is a" in text
+    assert "No room" not in text
+
+
 def test_sums_of_decimals_lose_no_digit(tmp_path: Path) -> None:
     rows = [["a", Decimal(10**30)], ["b", Decimal("0.01")], ["c", None]]
     write(tmp_path, of(TEXT, AMOUNT), rows, formats=("pdf",))

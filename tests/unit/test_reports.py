@@ -145,6 +145,12 @@ def test_an_id_with_slashes_stays_one_file_name(reports: Reports, tmp_path: Path
     assert {path.parent for path in tmp_path.rglob("*evil*")} == {tmp_path / "out" / "july"}
 
 
+def test_long_ids_that_begin_alike_are_different_files(reports: Reports, tmp_path: Path) -> None:
+    ids = [f"{'/' * 300}{number}" for number in range(2)]
+    assert len({name for job_id in ids for name in reports.sales_report(a_job(job_id))}) == 4
+    assert all(len(path.name) < 150 for path in (tmp_path / "out" / "july").iterdir())
+
+
 def test_a_source_that_is_too_large_or_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "july" / "folder.csv").mkdir(parents=True)
     with (tmp_path / "july" / "large.csv").open("wb") as file:
