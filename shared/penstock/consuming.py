@@ -100,6 +100,10 @@ class Consuming:
         """How many handlers run now."""
         return self._busy
 
+    def count(self) -> None:
+        """Tell the subscribers who count jobs what was not told yet."""
+        self._execution.count()
+
     def recent_kinds(self) -> set[str]:
         """The kinds that ran at any time since the last call."""
         recent, self._started = self._started, set()

@@ -16,9 +16,10 @@ from penstock.events import (
     ConsumingEnded,
     ConsumingStarted,
     DrainStarted,
-    Event,
     Events,
     JobFinished,
+    JobNotDone,
+    JobsDone,
     LinkBlocked,
     LinkLost,
     LinkOpened,
@@ -59,7 +60,7 @@ MAX_ERROR = 300
 
 
 class EventLog:
-    """Logs events. Payloads never; what errors quote is cut. One process; any thread may call it."""
+    """Logs events. Payloads never; what errors quote is cut. One process; its events may come from any thread."""
 
     def __init__(self, *, every: float = SUMMARY_EVERY) -> None:
         self._log = structlog.stdlib.get_logger("penstock")
@@ -70,7 +71,8 @@ class EventLog:
         self._since = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
         self._lines: dict[type[Any], Callable[[Any], None]] = {
-            JobFinished: self._finished,
+            JobsDone: self._done_many,
+            JobNotDone: self._not_done,
             Published: self._published,
             LinkOpened: self._opened,
             LinkLost: self._lost,
@@ -105,16 +107,12 @@ class EventLog:
             SchedulerMessageRefused: self._strange,
         }
 
-    @property
-    def kinds(self) -> tuple[type[Any], ...]:
-        """The events it has anything to say about."""
-        return tuple(self._lines)
-
-    def __call__(self, event: Event) -> None:
-        """Log *event*, or count it for the next summary."""
-        line = self._lines.get(type(event))
-        if line is not None:
-            line(event)
+    def watch(self, events: Events) -> None:
+        """Log *events* from now on, or count them for the next summary."""
+        for kind, line in self._lines.items():
+            events.subscribe(line, kind)
+        if self._plain.isEnabledFor(logging.DEBUG):
+            events.subscribe(self._done, JobFinished)
 
     def close(self) -> None:
         """Log what the last summary has not told yet. Idempotent."""
@@ -122,23 +120,26 @@ class EventLog:
             self._timer.cancel()
         self._summarise()
 
-    def _finished(self, event: JobFinished) -> None:
-        outcome = event.outcome
-        name = WORDS[type(outcome)]
-        self._counts[name] += 1
+    def _done_many(self, event: JobsDone) -> None:
+        self._busy += sum(event.runs)
+        self._count("done", len(event.runs))
+
+    def _done(self, event: JobFinished) -> None:
+        if isinstance(event.outcome, Done):
+            self._log.debug("job done", **_job(event, "done"))
+
+    def _not_done(self, event: JobNotDone) -> None:
+        name = WORDS[type(event.outcome)]
         self._busy += event.run
-        if self._timer is None:
-            self._arm()
-        if type(outcome) is Done and not self._plain.isEnabledFor(logging.DEBUG):
-            return
-        match outcome:
+        self._count(name)
+        match event.outcome:
             case Retried(delay=delay, failure=failure):
                 self._log.info(
                     "job retried", **_job(event, name), retry_in=delay.total_seconds(), error=_words(failure)
                 )
             case Dead(reason=reason, failure=failure):
                 self._log.info("job dead", **_job(event, name), reason=str(reason), error=_words(failure))
-            case _ if self._plain.isEnabledFor(logging.DEBUG):
+            case _:
                 self._log.debug(f"job {name}", **_job(event, name))
 
     def _published(self, event: Published) -> None:
@@ -277,10 +278,10 @@ class EventLog:
             self._log.info("summary", **counts, seconds=round(seconds, 1), run_s=round(busy, 3))
 
 
-def subscribe(events: Events) -> EventLog:
-    """Log *events* from now on; close the returned log at the end."""
-    log = EventLog()
-    events.subscribe(log, *log.kinds)
+def subscribe(events: Events, *, every: float = SUMMARY_EVERY) -> EventLog:
+    """Log *events* from now on, with a summary *every* so many seconds; close the returned log at the end."""
+    log = EventLog(every=every)
+    log.watch(events)
     return log
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any  # a subscriber takes the kinds of events it asks for
 
 from penstock.outcome import Outcome
 from penstock.schedules.events import (
@@ -61,6 +62,39 @@ class JobFinished:
     run: float
     age: float | None = None
     schedule: str | None = None
+
+
+class JobNotDone(JobFinished):
+    """A delivery was judged, and its job is not done: retried, put off, dead, or nothing to do any more.
+
+    For those who have ``JobsDone`` for the others. Who listens to ``JobFinished`` hears this as well.
+    """
+
+    __slots__ = ()
+
+
+@dataclass(slots=True, eq=False)
+class JobsBegun:
+    """Of jobs of one kind since this was told last: how many run now, and the *waits* of first attempts that began, as
+    in ``JobStarted``. Told twice a second, or after some hundred jobs."""
+
+    kind: str
+    queue: str
+    running: int
+    waits: list[float]
+
+
+@dataclass(slots=True, eq=False)
+class JobsDone:
+    """Jobs of one kind that were done since this was told last: for each what ``JobFinished`` has of it. Told as
+    ``JobsBegun`` is; for those who count, and need not hear of each, at a fraction of what that costs."""
+
+    kind: str
+    queue: str
+    runs: list[float]
+    ages: list[float]
+    attempts: list[int]
+    schedules: list[str]
 
 
 @dataclass(slots=True, eq=False)
@@ -261,6 +295,9 @@ Event = (
     WorkerStarted
     | JobStarted
     | JobFinished
+    | JobNotDone
+    | JobsBegun
+    | JobsDone
     | Published
     | LinkOpened
     | LinkLost
@@ -301,7 +338,7 @@ Event = (
     | ScheduleResumed
     | SchedulerMessageRefused
 )
-Subscriber = Callable[[Event], None]
+Subscriber = Callable[[Any], None]
 
 _log = logging.getLogger("penstock.events")
 
@@ -324,7 +361,7 @@ class Events:
         return bool(self._route(kind) if route is None else route)
 
     def subscribe(self, subscriber: Subscriber, *kinds: type[Event]) -> None:
-        """Call *subscriber* with every event from now on, or with those of *kinds*."""
+        """Call *subscriber* with every event from now on, or with those of *kinds* and what is made of them."""
         self._subscribers = (*self._subscribers, (subscriber, kinds))
         self._routes = {}
 
@@ -338,6 +375,6 @@ class Events:
                 _log.exception("an event subscriber failed on %s", type(event).__name__)
 
     def _route(self, kind: type[Event]) -> tuple[Subscriber, ...]:
-        route = tuple(subscriber for subscriber, kinds in self._subscribers if not kinds or kind in kinds)
+        route = tuple(subscriber for subscriber, kinds in self._subscribers if not kinds or issubclass(kind, kinds))
         self._routes[kind] = route
         return route

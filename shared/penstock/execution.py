@@ -18,7 +18,7 @@ from penstock.claims import Claim
 from penstock.clock import Clock, new_job_id
 from penstock.copies import kind_of, published_ms
 from penstock.errors import DecodeError, JobCrashed, MessageError, StoreUnavailable, TooLarge, UnknownKind
-from penstock.events import Events, JobFinished, JobStarted
+from penstock.events import Events, JobFinished, JobNotDone, JobsBegun, JobsDone, JobStarted
 from penstock.handlers import Handler, Handlers, Isolation, Once
 from penstock.job import Job
 from penstock.message import Delivery, Message
@@ -35,6 +35,7 @@ from penstock.outcome import (
     judge,
 )
 from penstock.running import JOB
+from penstock.tallies import Tallies
 from penstock.topology.matching import matches
 from penstock.topology.names import JOBS
 
@@ -86,6 +87,7 @@ class Execution:
         self._children = children
         self._claiming = claiming
         self._traced = traced
+        self._tallies = Tallies(events)
         self._bound = lru_cache(maxsize=1024)(self._is_bound)
 
     def prepare(self, delivery: Delivery) -> tuple[Job[Any], Handler] | Outcome:
@@ -132,26 +134,49 @@ class Execution:
             self._tell(delivery, prepared)
             return prepared
         job, handler = prepared
-        events, since = self._events, self._since(job.published)
-        if events.wants(JobStarted):
-            # What comes straight from its producer has waited in the queue alone.
-            wait = since if delivery.exchange == JOBS else None
-            events.emit(JobStarted(job.id, job.kind, job.queue, job.attempt, wait))
+        since = self._since(job.published)
+        counted = self._begun(delivery, job, since)
         started = time.perf_counter()
         JOB.set(job)
         run = tracing.running(delivery, job.kind) if self._traced else None
         outcome = await self._attempt(delivery, job, handler, claim)
+        if counted:
+            self._tallies.ended(job.kind)
         if run is not None:
             tracing.ended(run, outcome)
         JOB.set(None)
         if claim is not None:
             outcome = await self._with_claim(outcome, claim)
-        if events.wants(JobFinished):
-            seconds = time.perf_counter() - started
-            age = None if since is None else since + seconds
-            schedule = h.schedule_of(delivery.message.headers)
-            events.emit(JobFinished(job.id, job.kind, job.queue, job.attempt, outcome, seconds, age, schedule))
+        self._ended(job, outcome, time.perf_counter() - started, since)
         return outcome
+
+    def count(self) -> None:
+        """Tell the subscribers who count what was not told yet."""
+        self._tallies.tell()
+
+    def _begun(self, delivery: Delivery, job: Job[Any], since: float | None) -> bool:
+        """Tell that *job*, published *since* seconds ago, begins; whether it is counted among those that run."""
+        events = self._events
+        # What comes straight from its producer has waited in the queue alone.
+        wait = since if delivery.exchange == JOBS else None
+        if events.wants(JobStarted):
+            events.emit(JobStarted(job.id, job.kind, job.queue, job.attempt, wait))
+        counted = events.wants(JobsBegun)
+        if counted:
+            self._tallies.begun(job.kind, job.queue, wait if job.attempt == 1 else None)
+        return counted
+
+    def _ended(self, job: Job[Any], outcome: Outcome, run: float, since: float | None) -> None:
+        events, headers = self._events, job.headers
+        schedule = h.schedule_of(headers) if h.SCHEDULE in headers else None
+        kind: type[JobFinished] = JobNotDone
+        if type(outcome) is Done:
+            kind = JobFinished
+            if events.wants(JobsDone):
+                self._tallies.done(job.kind, job.queue, job.attempt, run, since, schedule)
+        if events.wants(kind):
+            age = None if since is None else since + run
+            events.emit(kind(job.id, job.kind, job.queue, job.attempt, outcome, run, age, schedule))
 
     def _tell(self, delivery: Delivery, outcome: Outcome) -> None:
         """Tell the subscribers what became of a *delivery* that was not run."""
@@ -162,7 +187,7 @@ class Execution:
         run = tracing.running(delivery) if self._traced else None
         if run is not None:
             tracing.ended(run, outcome)
-        self._events.emit(JobFinished(job_id, kind, delivery.queue, attempt, outcome, 0.0, age))
+        self._events.emit(JobNotDone(job_id, kind, delivery.queue, attempt, outcome, 0.0, age))
 
     def judge(self, error: BaseException, job: Job[Any], handler: Handler) -> Outcome:
         """What becomes of *job* after *error*."""

@@ -49,7 +49,7 @@ async def served(
     metrics.subscribe(events, registry, role=role)
     for collector in more:
         registry.register(collector)
-    events.subscribe(readiness)
+    events.subscribe(readiness, *readiness.KINDS)
     pages = Pages(registry)
     routes = {"/metrics": pages.page, "/healthz": _alive, "/readyz": _ready(readiness)}
     port = HealthPort(settings.metrics_host, settings.metrics_port, routes)

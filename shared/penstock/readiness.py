@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from penstock.events import (
     ConnectFailed,
@@ -28,6 +29,12 @@ class Readiness:
 
     A subscriber of ``Events``; any thread may call it, and ask.
     """
+
+    #: The events it learns from. Of the others, which come with every job, it is not to be told.
+    KINDS: ClassVar[tuple[type[Event], ...]] = (
+        *(LinkOpened, LinkLost, LinkClosed, ConnectFailed, ConsumingStarted, ConsumingEnded, DrainStarted),
+        *(StoreLost, StoreOpened, StoreAnswered),
+    )
 
     def __init__(self, connections: Sequence[str], queue: str | None = None) -> None:
         self._draining = False

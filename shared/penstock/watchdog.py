@@ -42,7 +42,8 @@ async def watch_consumer(
 
 
 async def watch_loop(consuming: Consuming, events: Events) -> None:
-    """Tell how late the loop comes round, and every time it did not turn for 2 s, with the kinds that ran.
+    """Tell how late the loop comes round, and every time it did not turn for 2 s, with the kinds that ran; and what
+    jobs there were.
 
     Runs until cancelled.
     """
@@ -52,6 +53,7 @@ async def watch_loop(consuming: Consuming, events: Events) -> None:
         kinds = consuming.recent_kinds()
         await asyncio.sleep(_LAG_TICK)
         lag = max(0.0, loop.time() - before - _LAG_TICK)
+        consuming.count()
         events.emit(LoopTurned(lag))
         if lag >= _LAG_LIMIT:
             events.emit(LoopLagged(lag, tuple(sorted(kinds | consuming.recent_kinds()))))

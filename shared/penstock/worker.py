@@ -144,6 +144,7 @@ class Worker:
                 return await self._drain(consuming, drain_timeout)
             finally:
                 lag.cancel()
+                consuming.count()
 
     def stop_now(self) -> None:
         """Cut a drain short: what still runs is cancelled and goes back to the queue. Call it on the worker's loop."""

@@ -120,7 +120,7 @@ class _Stopping:
         self._worker = worker
         self._task: asyncio.Task[bool] | None = None
         self._consuming = False
-        worker.events.subscribe(self._saw)
+        worker.events.subscribe(self._saw, ConsumingStarted)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
@@ -133,10 +133,9 @@ class _Stopping:
         await asyncio.wait([task])
         return True if task.cancelled() else task.result()
 
-    def _saw(self, event: Event) -> None:
-        if isinstance(event, ConsumingStarted):
-            self._consuming = True
-            self._tie.ready()
+    def _saw(self, _: Event) -> None:
+        self._consuming = True
+        self._tie.ready()
 
     def _on_signal(self) -> None:
         if self.stop.is_set():

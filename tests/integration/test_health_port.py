@@ -157,8 +157,8 @@ async def test_a_draining_worker_is_alive_and_not_ready(url: str, tmp_path: Path
         worker.signal(signal.SIGTERM)
         await says(port, 503, "not ready: draining")
         assert (await get(port, "/healthz")).status == 200
-        page = await fresh(port, 'penstock_consuming{queue="jobs.email"}', 0)
-        assert page.value('penstock_in_progress{kind="email.async",queue="jobs.email"}') == 1
+        page = await fresh(port, 'penstock_in_progress{kind="email.async",queue="jobs.email"}', 1)
+        assert page.value('penstock_consuming{queue="jobs.email"}') == 0
         gate.touch()
         assert await worker.ended() == 0
         with pytest.raises(ConnectionRefusedError):

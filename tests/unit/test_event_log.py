@@ -14,8 +14,8 @@ import pytest
 import structlog
 
 from penstock import Dead, DeadReason, Done, Event, Events, Failure, Retried, logs
-from penstock.event_log import EventLog, subscribe
-from penstock.events import ConnectFailed, ConsumingStarted, JobFinished, LinkOpened
+from penstock.event_log import subscribe
+from penstock.events import ConnectFailed, ConsumingStarted, JobFinished, JobNotDone, JobsDone, LinkOpened
 from penstock.outcome import Outcome
 from penstock.settings import Settings
 from tests.support.waiting import eventually
@@ -37,7 +37,8 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
 
 
 def finished(outcome: Outcome, job_id: str = "order-7") -> JobFinished:
-    return JobFinished(job_id, "email.send", "jobs.email", 2, outcome, 0.0125)
+    kind = JobFinished if isinstance(outcome, Done) else JobNotDone
+    return kind(job_id, "email.send", "jobs.email", 2, outcome, 0.0125)
 
 
 def told(lines: Lines, *events: Event) -> list[dict[str, Any]]:
@@ -97,14 +98,15 @@ def test_what_errors_quote_is_cut_and_harmless(lines: Lines) -> None:
 
 
 async def test_what_was_done_is_summed_up_once_a_period(lines: Lines) -> None:
-    log = EventLog(every=0.05)
+    bus = Events()
+    log = subscribe(bus, every=0.05)
     for _ in range(3):
-        log(finished(Done()))
+        bus.emit(JobsDone("email.send", "jobs.email", [0.0125], [], [1], []))
     [line] = await eventually(lines)
     assert (line["event"], line["done"], line["run_s"]) == ("summary", 3, 0.038)
     log.close()
     assert len(lines()) == 1, "nothing happened since"
-    log(finished(Done()))
+    bus.emit(JobsDone("email.send", "jobs.email", [0.0125], [], [1], []))
     log.close()
     assert lines()[-1]["done"] == 1
 

@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 import tracemalloc
-import weakref
 from datetime import timedelta
 
 import pytest
@@ -20,6 +19,9 @@ from penstock.events import (
     ConsumingEnded,
     ConsumingStarted,
     JobFinished,
+    JobNotDone,
+    JobsBegun,
+    JobsDone,
     JobStarted,
     LinkBlocked,
     LinkClosed,
@@ -46,12 +48,14 @@ EMAIL = {"kind": "email.send", "queue": "jobs.email"}
 STARTED = WorkerStarted("jobs.email", 16, ("email.send",))
 
 
-def started(job_id: str = "7", kind: str = "email.send", wait: float | None = 0.5, attempt: int = 1) -> JobStarted:
-    return JobStarted(job_id, kind, "jobs.email", attempt, wait)
+def running(count: int, *waits: float, kind: str = "email.send") -> JobsBegun:
+    return JobsBegun(kind, "jobs.email", count, [*waits])
 
 
-def finished(outcome: Outcome, kind: str = "email.send", run: float = 0.2, attempt: int = 1) -> JobFinished:
-    return JobFinished("7", kind, "jobs.email", attempt, outcome, run, 3.0)
+def finished(outcome: Outcome, kind: str = "email.send", run: float = 0.2, attempt: int = 1) -> Event:
+    if isinstance(outcome, Done):
+        return JobsDone(kind, "jobs.email", [run], [3.0], [attempt], [])
+    return JobNotDone("7", kind, "jobs.email", attempt, outcome, run, 3.0)
 
 
 def failed(reason: DeadReason | None = None, error: str = "smtplib.SMTPException") -> Outcome:
@@ -60,10 +64,10 @@ def failed(reason: DeadReason | None = None, error: str = "smtplib.SMTPException
 
 
 def test_a_job_that_is_done_is_one_job_one_attempt_and_three_times() -> None:
-    scene = Scene("worker", STARTED, started())
+    scene = Scene("worker", STARTED, running(1, 0.5))
     assert scene.value("in_progress", **EMAIL) == 1
     assert scene.value("last_done_timestamp_seconds", **EMAIL) is None, "1970 would be a very long silence"
-    scene.emit(finished(Done()))
+    scene.emit(running(0), finished(Done()))
     assert scene.value("in_progress", **EMAIL) == 0
     assert scene.value("jobs_total", outcome="done", **EMAIL) == 1
     assert scene.value("attempts_total", result="done", **EMAIL) == 1
@@ -77,7 +81,7 @@ def test_a_job_that_is_done_is_one_job_one_attempt_and_three_times() -> None:
 def test_a_failed_attempt_and_a_failed_job_are_told_apart() -> None:
     scene = Scene("worker", STARTED)
     for outcome in (failed(), failed(), failed(DeadReason.EXHAUSTED)):
-        scene.emit(started(), finished(outcome, attempt=3))
+        scene.emit(finished(outcome, attempt=3))
     assert scene.value("attempts_total", result="failed", **EMAIL) == 3
     assert scene.value("jobs_total", outcome="dead", **EMAIL) == 1
     assert scene.value("attempt_failures_total", error="smtplib.SMTPException", **EMAIL) == 3
@@ -98,14 +102,9 @@ def test_what_was_not_run_is_no_attempt() -> None:
 
 
 def test_a_snooze_is_an_attempt_put_off_and_no_failure() -> None:
-    scene = Scene("worker", STARTED, started(), finished(Snoozed(timedelta(seconds=5))))
+    scene = Scene("worker", STARTED, finished(Snoozed(timedelta(seconds=5))))
     assert scene.value("attempts_total", result="put_off", **EMAIL) == 1
     assert scene.value("attempts_total", result="failed", **EMAIL) == 0
-
-
-def test_only_the_first_attempts_wait_is_the_queues() -> None:
-    scene = Scene("worker", STARTED, started(attempt=2, wait=900.0), started(wait=None))
-    assert scene.value("wait_seconds_count", **EMAIL) == 0
 
 
 def test_what_can_be_foreseen_begins_at_0_so_that_the_first_failure_is_an_increase() -> None:
@@ -122,7 +121,7 @@ def test_what_can_be_foreseen_begins_at_0_so_that_the_first_failure_is_an_increa
 def test_kinds_from_outside_take_a_bounded_part_of_the_memory_and_of_the_page() -> None:
     scene = Scene("worker", STARTED)
     for number in range(1_000):
-        scene.emit(started(kind=f"email.k{number}"), finished(Done(), kind=f"email.k{number}"))
+        scene.emit(running(1, 0.5, kind=f"email.k{number}"), finished(Done(), kind=f"email.k{number}"))
     size = len(scene.page())
     tracemalloc.start()
     try:
@@ -266,22 +265,10 @@ def test_every_role_says_which_program_it_is_and_is_readable_as_openmetrics(role
 
 
 def test_no_label_carries_an_id() -> None:
-    scene = Scene("worker", STARTED, JobStarted("order-4711", "email.send", "jobs.email", 1, 1.0))
-    scene.emit(JobFinished("order-4711", "email.send", "jobs.email", 1, failed(DeadReason.CRASHED), 1.0))
+    scene = Scene("worker", STARTED)
+    scene.emit(JobNotDone("order-4711", "email.send", "jobs.email", 1, failed(DeadReason.CRASHED), 1.0))
     scene.emit(ConsumingStarted("jobs.email", 24, "mailer@host:4711#1"), LinkOpened("mailer@host:4711 consume"))
     assert "4711" not in scene.page()
-
-
-def test_results_of_handlers_are_not_kept() -> None:
-    class Result:
-        """Something large."""
-
-    scene, result = Scene("worker", STARTED), Result()
-    gone = weakref.ref(result)
-    scene.emit(started(), finished(Done(result)))
-    del result
-    assert gone() is None
-    assert scene.value("jobs_total", outcome="done", **EMAIL) == 1
 
 
 def test_what_nobody_listens_to_need_not_be_made() -> None:
@@ -289,13 +276,13 @@ def test_what_nobody_listens_to_need_not_be_made() -> None:
     assert not events.wants(JobStarted)
     told: list[Event] = []
     events.subscribe(told.append, JobFinished, StoreLost)
-    events.emit(started())
-    events.emit(finished(Done()))
+    events.emit(LoopTurned(0.1))
+    events.emit(finished(failed()))
     assert (events.wants(JobStarted), events.wants(StoreLost)) == (False, True)
-    assert [type(event) for event in told] == [JobFinished]
+    assert [type(event) for event in told] == [JobNotDone], "which is one of those that are finished"
     events.subscribe(told.append)
     assert events.wants(JobStarted)
-    events.emit(started())
+    events.emit(LoopTurned(0.1))
     assert len(told) == 2
 
 

@@ -6,9 +6,10 @@ import time
 
 import pytest
 
-from penstock import Dead, DeadReason, Done, Failure, Outcome
+from penstock import Dead, DeadReason, Done, Event, Failure, Outcome
 from penstock.events import (
-    JobFinished,
+    JobNotDone,
+    JobsDone,
     LeadershipLost,
     LeadershipWon,
     SchedulePaused,
@@ -28,8 +29,10 @@ READ = SchedulesRead((PURGE, Schedule("over", "email.tick", Once(1)), Schedule("
 WON = LeadershipWon("scheduler@here:7-ab", 3, "", 0)
 
 
-def ended(outcome: Outcome, schedule: str | None) -> JobFinished:
-    return JobFinished("7", "email.tick", "jobs.email", 1, outcome, 0.2, 3.0, schedule)
+def ended(outcome: Outcome, schedule: str | None) -> Event:
+    if isinstance(outcome, Done):
+        return JobsDone("email.tick", "jobs.email", [0.2], [3.0], [1], [] if schedule is None else [schedule])
+    return JobNotDone("7", "email.tick", "jobs.email", 1, outcome, 0.2, 3.0, schedule)
 
 
 def test_a_worker_shows_when_a_tick_of_each_schedule_was_done_last() -> None:

@@ -19,7 +19,7 @@ from penstock.cli.values import span
 from penstock.connect import broker_for
 from penstock.dead_letters import DeadLetters
 from penstock.errors import UsageError
-from penstock.event_log import EventLog
+from penstock.event_log import subscribe
 from penstock.letters import DeadLetter, Filter
 from penstock.settings import LogLevel, Settings
 from penstock.topology.names import UNROUTED, dead_queue
@@ -160,5 +160,5 @@ async def _dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
     url = settings.broker_url
     who = f"{actor()} as {url.user}"
     async with DeadLetters(broker_for(url), connect_timeout=settings.connect_timeout, who=who) as dead:
-        dead.events.subscribe(EventLog())
+        subscribe(dead.events)
         yield dead

@@ -16,7 +16,7 @@ from penstock import logs
 from penstock.cli.catalogue import CATALOGUE, read_catalogue
 from penstock.cli.values import instant, span, span_or_instant
 from penstock.errors import UnknownKind, UsageError
-from penstock.event_log import EventLog
+from penstock.event_log import subscribe
 from penstock.job import Receipt, json_object
 from penstock.message import MAX_BODY
 from penstock.publisher import AsyncPublisher
@@ -74,7 +74,7 @@ def publish(
 
 async def _publish(kind: str, body: bytes, options: _Options, settings: Settings) -> Receipt:
     publisher = AsyncPublisher(settings.broker_url, app_id="penstock", connect_timeout=settings.connect_timeout)
-    publisher.events.subscribe(EventLog())
+    subscribe(publisher.events)
     async with publisher:
         return await publisher.publish_body(
             kind, body, id=options.id, delay=options.delay, at=options.at, expires=options.expires

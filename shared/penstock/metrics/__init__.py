@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any  # events of any type
 
 from penstock import __version__
 from penstock.errors import ConfigError
-from penstock.events import AcksSent, Event, Events, JobFinished, JobStarted, Published
+from penstock.events import AcksSent, Event, Events, Published
 from penstock.metrics.group import Group, Handle, Words
 from penstock.metrics.jobs import Jobs
 from penstock.metrics.links import Connections, Consumers
@@ -19,7 +19,6 @@ from penstock.metrics.meters import About, Family, Histogram, Kind, Number, gaug
 from penstock.metrics.publishes import Outboxes, Publishes
 from penstock.metrics.schedules import Ticks
 from penstock.metrics.stores import StoreUse
-from penstock.outcome import Done
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -35,9 +34,8 @@ ROLES: Mapping[str, Sequence[Callable[[Words], Group]]] = {
     "publisher": (Publishes, Connections),
 }
 
-#: Events noted and not counted yet, at most, but for the starts of jobs that run.
+#: Events noted and not counted yet, at most.
 _MOST_NOTED = 256
-_DONE = Done()
 
 _Row = tuple[tuple[str, ...], float | Histogram]
 
@@ -68,11 +66,9 @@ class Metrics:
 
     def watch(self, events: Events) -> None:
         """Count *events* from now on."""
-        # A start is followed by its finish, which sees to it that what is noted does not grow.
-        often: dict[type[Any], Callable[[Any], None]] = {JobStarted: self._noted.append, JobFinished: self._finished}
-        often |= {Published: self._note, AcksSent: self._note}
+        often = (Published, AcksSent)
         for kind in self._handles:
-            events.subscribe(often.get(kind, self), kind)
+            events.subscribe(self._note if kind in often else self, kind)
 
     def __call__(self, event: Event) -> None:
         """Count *event*."""
@@ -80,13 +76,6 @@ class Metrics:
         if handle is not None:
             with self._lock:
                 handle(event)
-
-    def _finished(self, event: JobFinished) -> None:
-        outcome = event.outcome
-        if type(outcome) is Done and outcome.result is not None:  # which may be large, and is not ours to keep
-            about = (event.id, event.kind, event.queue, event.attempt)
-            event = JobFinished(*about, _DONE, event.run, event.age, event.schedule)
-        self._note(event)
 
     def _note(self, event: Event) -> None:
         noted = self._noted

@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping
 from typing import Any  # events of any type
 
-from penstock.events import JobFinished, JobStarted, WorkerStarted
+from penstock.events import JobNotDone, JobsBegun, JobsDone, WorkerStarted
 from penstock.metrics.group import RUNS, WAITS, Handle, Words
-from penstock.metrics.meters import FULL, Number, counter, gauge, histogram
-from penstock.outcome import WORDS, Dead, DeadReason, Done, Outcome, Retried
+from penstock.metrics.meters import counter, gauge, histogram
+from penstock.outcome import WORDS, Dead, DeadReason, Done, Retried
 
 _ATTEMPTS = (1, 2, 3, 5, 8, 13, 21)
 
@@ -17,12 +17,9 @@ _WORKERS_REASONS = tuple(str(reason) for reason in DeadReason if reason is not D
 
 
 class _Tally:
-    """The series of one kind in one queue, found once: a job costs a few additions."""
+    """The series of one kind in one queue, found once."""
 
-    __slots__ = (
-        *("age", "ages", "attempts", "ended_on", "failed", "labels", "last_attempts", "last_done", "outcomes"),
-        *("put_off", "run", "running", "runs", "wait", "waits"),
-    )
+    __slots__ = ("age", "attempts", "ended_on", "failed", "labels", "outcomes", "put_off", "run", "running", "wait")
 
     def __init__(self, jobs: Jobs, kind: str, queue: str) -> None:
         self.labels = kind, queue
@@ -35,16 +32,6 @@ class _Tally:
         self.wait = jobs.wait.child(kind, queue)
         self.age = jobs.age.child(kind, queue)
         self.ended_on = jobs.ended_on.child(kind, queue)
-        #: What most jobs add to, without a call.
-        self.runs, self.waits, self.ages = self.run.fresh, self.wait.fresh, self.age.fresh
-        self.last_attempts = self.ended_on.fresh
-        #: Absent until there was one: 1970 would look like a very long silence.
-        self.last_done: Number | None = None
-
-    def fold(self) -> None:
-        """Count what is fresh: a job's start and its end add one observation each, so none is far ahead of the runs."""
-        for series in (self.run, self.wait, self.age, self.ended_on):
-            series.fold()
 
 
 class Jobs:
@@ -73,8 +60,9 @@ class Jobs:
             *(self.ended_on, self._last_done, self._dead, self._last_tick, self._slots),
         )
         self.handles: Mapping[type[Any], Handle] = {
-            JobStarted: self._started,
-            JobFinished: self._finished,
+            JobsBegun: self._running,
+            JobsDone: self._done,
+            JobNotDone: self._not_done,
             WorkerStarted: self._begun,
         }
         self._words = words
@@ -90,46 +78,33 @@ class Jobs:
         for reason in _WORKERS_REASONS:
             self._dead.child(event.queue, reason)
 
-    def _started(self, event: JobStarted) -> None:
-        tally = self._tallies.get((event.kind, event.queue)) or self._tally(event.kind, event.queue)
-        tally.running.value += 1
-        if event.wait is not None and event.attempt == 1:
-            tally.waits.append(event.wait)
+    def _running(self, event: JobsBegun) -> None:
+        tally = self._tally(event.kind, event.queue)
+        tally.running.value = event.running
+        tally.wait.observe(*event.waits)
 
-    def _finished(self, event: JobFinished) -> None:
-        tally = self._tallies.get((event.kind, event.queue)) or self._tally(event.kind, event.queue)
+    def _done(self, event: JobsDone) -> None:
+        tally = self._tally(event.kind, event.queue)
+        count = len(event.runs)
+        tally.outcomes[Done].value += count
+        tally.attempts.value += count
+        tally.run.observe(*event.runs)
+        tally.age.observe(*event.ages)
+        tally.ended_on.observe(*event.attempts)
+        now = time.time()
+        self._last_done.child(*tally.labels).value = now
+        for schedule in event.schedules:
+            self._last_tick.child(self._words.schedules.word(schedule)).value = now
+
+    def _not_done(self, event: JobNotDone) -> None:
+        tally = self._tally(event.kind, event.queue)
         outcome = event.outcome
         tally.outcomes[type(outcome)].value += 1
-        if event.run:
-            tally.running.value -= 1
-            tally.runs.append(event.run)
-            if len(tally.runs) >= FULL:
-                tally.fold()
-            if type(outcome) is not Done:
-                self._not_done(tally, event, outcome)
-                return
-            tally.attempts.value += 1
-            last = tally.last_done
-            if last is None:
-                last = tally.last_done = self._last_done.child(*tally.labels)
-            last.value = now = time.time()
-            if event.schedule is not None:
-                self._last_tick.child(self._words.schedules.word(event.schedule)).value = now
-            tally.last_attempts.append(event.attempt)
-            if event.age is not None:
-                tally.ages.append(event.age)
-        elif type(outcome) is Dead:
-            self._died(tally, event, outcome)
-
-    def _died(self, tally: _Tally, event: JobFinished, outcome: Dead) -> None:
-        self._dead.child(self._words.queues.word(event.queue), str(outcome.reason)).value += 1
-        tally.ended_on.observe(event.attempt)
-        if event.age is not None:
-            tally.age.observe(event.age)
-
-    def _not_done(self, tally: _Tally, event: JobFinished, outcome: Outcome) -> None:
         if isinstance(outcome, Dead):
             self._died(tally, event, outcome)
+        if not event.run:
+            return
+        tally.run.observe(event.run)
         if isinstance(outcome, Retried | Dead):
             tally.failed.value += 1
             words = self._words
@@ -137,6 +112,12 @@ class Jobs:
             self._failures.child(kind, queue, words.errors.word(outcome.failure.type)).value += 1
         else:
             tally.put_off.value += 1
+
+    def _died(self, tally: _Tally, event: JobNotDone, outcome: Dead) -> None:
+        self._dead.child(self._words.queues.word(event.queue), str(outcome.reason)).value += 1
+        tally.ended_on.observe(event.attempt)
+        if event.age is not None:
+            tally.age.observe(event.age)
 
     def _tally(self, kind: str, queue: str) -> _Tally:
         words = self._words

@@ -43,26 +43,24 @@ class Histogram:
     Observations are kept for a while and counted many at once: sorted, they cost a fifth of what they cost one by one.
     """
 
-    __slots__ = ("bounds", "counts", "fresh", "total")
+    __slots__ = ("_fresh", "bounds", "counts", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = tuple(bounds)
         #: Not cumulated: one more than bounds, the last without an upper one.
         self.counts = [0] * (len(self.bounds) + 1)
         self.total = 0.0
-        #: Not counted yet. Who appends here itself has to ``fold`` from ``FULL`` on.
-        self.fresh: list[float] = []
+        self._fresh: list[float] = []  # not counted yet
 
-    def observe(self, value: float) -> None:
-        """Count *value*."""
-        self.fresh.append(value)
-        if len(self.fresh) >= FULL:
-            self.fold()
+    def observe(self, *values: float) -> None:
+        """Count *values*."""
+        self._fresh += values
+        if len(self._fresh) >= FULL:
+            self._fold()
 
-    def fold(self) -> None:
-        """Count what is fresh."""
-        values, below = sorted(self.fresh), 0
-        self.fresh.clear()
+    def _fold(self) -> None:
+        values, below = sorted(self._fresh), 0
+        self._fresh.clear()
         for place, bound in enumerate(self.bounds):
             up_to = bisect_right(values, bound)
             self.counts[place] += up_to - below
@@ -72,7 +70,7 @@ class Histogram:
 
     def copy(self) -> Histogram:
         """The histogram as it is now."""
-        self.fold()
+        self._fold()
         twin = Histogram(self.bounds)
         twin.counts, twin.total = self.counts.copy(), self.total
         return twin
