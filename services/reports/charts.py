@@ -18,6 +18,9 @@ BLUE = colors.HexColor("#2a5d84")
 _LABEL = 26
 _LINE_HEIGHT = 70 * mm
 
+#: Beyond that nothing is drawn: floats end soon after.
+_LARGEST = 10**300
+
 #: Labels under a line; more would run into each other.
 _TICKS = 8
 
@@ -25,7 +28,7 @@ _TICKS = 8
 def chart_of(sums: Sums, kind: ChartKind, width: float, letters: Lettering) -> Drawing:
     """*sums* as a chart *width* points wide. There has to be at least one."""
     labels = [shortened(letters.line(label), _LABEL) for label in sums.labels]
-    values = [float(value) for value in sums.values]
+    values = [float(max(-_LARGEST, min(value, _LARGEST))) for value in sums.values]
     chart = _bars(labels, values) if kind is ChartKind.BAR else _line(labels, values)
     height = _LINE_HEIGHT if kind is ChartKind.LINE else (12 + 7 * len(labels)) * mm
     left = 45 * mm if kind is ChartKind.BAR else 25 * mm

@@ -18,8 +18,8 @@ _SIZE = 8
 _PADDING = 8
 _ROW = 13
 
-#: The least a column of texts gets (points), and the most characters of a text that are looked at.
-_NARROW, _LONG = 60, 400
+#: The least a column of texts gets (points).
+_NARROW = 60
 _ELLIPSIS = "…"
 _ROUNDING = 0.01
 
@@ -93,7 +93,7 @@ def _cell(column: Column, value: Value, letters: Lettering) -> str:
         return ""
     # Whole numbers that nobody adds up are mostly somebody's number.
     plain = column.type is Type.INTEGER and not column.total
-    return letters.line((spelled(value) if plain else shown(value))[:_LONG])
+    return letters.line(spelled(value) if plain else shown(value))
 
 
 def _shared_out(least: list[float], natural: list[float], width: float) -> list[float]:

@@ -16,6 +16,9 @@ from services.reports.values import EXACT
 #: Labels in one chart: with more, it is the wrong column, and would take memory without end.
 MAX_LABELS = 10_000
 
+#: Characters of a text that are kept: no page shows as many, and a few texts may be as large as the memory.
+MAX_TEXT = 400
+
 Number: TypeAlias = int | float | Decimal
 
 #: How dates and instants are told once they are put together.
@@ -49,7 +52,7 @@ class Tally:
 
     def add(self, rows: Sequence[Row]) -> None:
         """Take note of further *rows*. Raises ``TooManyLabels``."""
-        self.first += islice(rows, max(self._outline.pdf_rows - self.rows, 0))
+        self.first += map(_shortened, islice(rows, max(self._outline.pdf_rows - self.rows, 0)))
         self.rows += len(rows)
         for at in self._totals:
             self._totals[at] = _sum(self._totals[at], (row[at] for row in rows))
@@ -93,11 +96,17 @@ class _Grouping:
 
     def label(self, row: Row) -> Value:
         found = row[self._label]
+        if isinstance(found, str):
+            return found[:MAX_TEXT]
         return found.strftime(self._format) if self._format and isinstance(found, date) else found
 
     def value(self, row: Row) -> Number:
         found = 1 if self._value is None else row[self._value]
         return found if isinstance(found, int | float | Decimal) else 0
+
+
+def _shortened(row: Row) -> Row:
+    return [cell[:MAX_TEXT] if isinstance(cell, str) else cell for cell in row]
 
 
 def _sum(start: Number, values: Iterable[Value]) -> Number:

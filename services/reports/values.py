@@ -71,7 +71,7 @@ def _integer(value: Any) -> int:
     if type(value) is int:
         return value
     number = int(value)
-    if isinstance(value, float | Decimal) and number != value:
+    if (isinstance(value, float | Decimal) and number != value) or number.bit_length() > _DIGITS:
         raise ValueError
     return number
 

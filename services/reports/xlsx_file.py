@@ -18,8 +18,9 @@ from services.reports.spelling import spelled
 #: Rows that a sheet has below its headings: https://support.microsoft.com/office/1672b34d-7043-467e-8e27-269d656771c3
 MAX_ROWS = 1_048_575
 
-#: Excel reckons with so many digits; a number that has more is written as text.
+#: Excel reckons with so many digits, and up to there; what has more or is larger is written as text.
 _DIGITS = 15
+_LARGEST = 10**300
 
 #: Its days begin in 1900, of which it counts the first two months wrong; what is earlier is written as text.
 _FIRST_YEAR = 1901
@@ -121,7 +122,9 @@ def _number_format(column: Column) -> str:
 
 
 def _fits(value: float | Decimal) -> bool:
-    """Whether Excel has all digits of *value*."""
+    """Whether Excel has such numbers, with all of their digits."""
+    if not -_LARGEST < value < _LARGEST:
+        return False
     if isinstance(value, float):
         return True
     if isinstance(value, int):

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from penstock import Job, Reject
 from penstock.testing.broker_files import LOOPBACK, free_ports
+from penstock_jobs import TABLE_REPORT, TableReport
+from services.reports.app import reports_of
 from services.reports.command import main
+from services.reports.handlers import Reports
 from services.reports.outline import Column, Type
 from services.reports.ports import BATCH, Database, DatabaseAway, Refused, TooSlow
+from services.reports.settings import Settings
 from services.reports.values import Reader
 from tests.support.postgres import PrivatePostgres
 from tests.support.reports import answer_of, database_at, execute, report_of, scheme_of, yaml_of
@@ -154,6 +159,43 @@ def test_days_are_those_of_utc_whatever_the_database_says(postgres_server: Priva
 def test_what_python_has_no_date_for_is_refused(postgres_url: str) -> None:
     with pytest.raises(Refused, match="infinity"):
         answer_of(database_at(postgres_url), report_of("SELECT 'infinity'::date AS a"))
+
+
+@pytest.mark.parametrize(
+    ("sql", "max_rows", "reason"),
+    [
+        ("SELECT id AS a FROM orders", 2499, "it has more than 2,499 rows: REPORTS_MAX_ROWS"),
+        ("SELECT id AS a FROM orders UNION ALL SELECT NULL UNION ALL SELECT -1", 2502, ""),
+        (
+            "SELECT CASE id WHEN 1999 THEN 'x' ELSE '1' END AS a FROM orders ORDER BY id",
+            2500,
+            "row 1999: a is 'x', not",
+        ),
+        ("SELECT id AS b FROM orders", 2500, "the query gives the columns b; defined are a"),
+    ],
+)
+def test_what_a_report_cannot_have_rejects_it_and_leaves_no_file(
+    database: Database, tmp_path: Path, sql: str, max_rows: int, reason: str
+) -> None:
+    reports = Reports(
+        tmp_path, tmp_path / "out", {"r": report_of(sql, "{a: {type: integer}}")}, {"shop": database}, max_rows=max_rows
+    )
+    job = Job("1", TABLE_REPORT.name, TableReport(report="r", formats=("csv", "xlsx", "pdf")))
+    if reason:
+        with pytest.raises(Reject, match=f"report r: {reason}"):
+            reports.table_report(job)
+    else:
+        assert reports.table_report(job)["rows"] == 2502
+    assert len(list((tmp_path / "out" / "r").iterdir())) == (0 if reason else 3)
+
+
+def test_a_report_on_a_store_that_nobody_can_report_on_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_STORE_URL", "redis://127.0.0.1:1/0")
+    reports = reports_of(Settings(output_dir=tmp_path))
+    with pytest.raises(Reject, match="REPORTS_DATABASES does not say where database store is"):
+        reports.table_report(Job("1", TABLE_REPORT.name, TableReport(report="credit-ledger")))
 
 
 def test_the_check_asks_the_databases_whether_they_take_the_queries(

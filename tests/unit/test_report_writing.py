@@ -151,6 +151,14 @@ def test_numbers_that_excel_cannot_keep_are_written_as_texts(tmp_path: Path) -> 
     assert lines(tmp_path / "r.csv")[1] == [str(10**16 + 1), str(many), "1850-01-01"]
 
 
+def test_what_is_absurdly_large_is_written_all_the_same(tmp_path: Path) -> None:
+    outline = of(Column("n", Type.DECIMAL, total=True), TEXT, chart=Chart("text", "n"))
+    write(tmp_path, outline, [[Decimal(10) ** 5000, "W" * 100_000], [-(10**400), "y" * 100_000]])
+    assert len(lines(tmp_path / "r.csv")[0][0]) == 5001
+    assert len(cells(tmp_path / "r.xlsx")[0][0]) == 5001
+    assert "2 rows" in words(tmp_path / "r.pdf")
+
+
 def test_a_text_that_is_too_long_for_a_cell_is_cut_there_and_counted(tmp_path: Path) -> None:
     written = write(tmp_path, of(TEXT), [["x" * 40_000]])
     assert (written.cut, len(cells(tmp_path / "r.xlsx")[0][0])) == (1, 32_767)
@@ -282,6 +290,7 @@ def test_what_a_database_gives_is_read_as_its_column_says(column: Column, given:
     [
         (Type.INTEGER, "many"),
         (Type.INTEGER, 1.5),
+        (Type.INTEGER, Decimal("1e5000")),
         (Type.DECIMAL, "NaN"),
         (Type.DECIMAL, "1e99999"),
         (Type.NUMBER, float("inf")),
