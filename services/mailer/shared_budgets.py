@@ -79,13 +79,20 @@ class SharedBudgets:
             if self._opened:
                 return
             await self._store.open()
-            async with self._store.effect() as effect:
-                if (await effect.transaction.execute(_FOUND[self._scheme])).fetchone() is None:
-                    raise ConfigError(
-                        f"{self._store.shown} has no table for MAILER_THROTTLE: run python -m services.mailer migrate"
-                    )
-                await effect.transaction.execute(self._sql(_FORGET))
+            try:
+                await self._check()
+            except BaseException:
+                await self._store.close()
+                raise
             self._opened = True
+
+    async def _check(self) -> None:
+        async with self._store.effect() as effect:
+            if (await effect.transaction.execute(_FOUND[self._scheme])).fetchone() is None:
+                raise ConfigError(
+                    f"{self._store.shown} has no table for MAILER_THROTTLE: run python -m services.mailer migrate"
+                )
+            await effect.transaction.execute(self._sql(_FORGET))
 
     def _sql(self, statement: str) -> str:
         return statement.format(now=_NOW[self._scheme])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock import AsyncPublisher, ConfigError, Done, Duplicate, NewJob, Snoozed
+from penstock import AsyncPublisher, ConfigError, Done, Duplicate, NewJob, Snoozed, StoreUnavailable
 from penstock.claims import StoreUrl
 from penstock.connect import store_for
 from penstock.service_tables import effect_store
@@ -158,6 +158,14 @@ async def test_a_database_without_the_table_keeps_the_mailer_from_starting(
     with pytest.raises(ConfigError, match=r"no table for MAILER_THROTTLE: run python -m services\.mailer migrate"):
         async with build():
             pass
+
+
+async def test_a_database_that_is_away_at_the_start_is_asked_again_with_each_mail() -> None:
+    place = StoreUrl.parse("postgresql://postgres@127.0.0.1:1/none")
+    async with SharedBudgets(effect_store(place, "budgets", connections=4), place.scheme) as budgets:
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await budgets.ask("a.test", 1, returning=False)
 
 
 async def test_a_store_that_cannot_be_shared_is_told_and_each_mailer_counts_for_itself(

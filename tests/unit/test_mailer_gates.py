@@ -8,10 +8,11 @@ from contextlib import AsyncExitStack, suppress
 
 import pytest
 
+from penstock import StoreUnavailable
 from services.mailer.domains import Domains
 from services.mailer.ports import Busy, NotNow, Refused, TooMuch
 from services.mailer.templates import TemplateProblem
-from tests.support.mailing import some_domains
+from tests.support.mailing import a_job, a_mailer, some_domains
 
 FAILED, GREY, NO = NotNow("451 local error"), NotNow("450 greylisted", own=True), Refused("550 no such user")
 TOO_MUCH = TooMuch("421 4.7.0 too many mails")
@@ -156,6 +157,21 @@ async def test_a_rate_holds_and_who_is_over_it_takes_no_place() -> None:
         await at.mail()
     assert [await at.busy() for _ in range(3)] == [1, 2, 3]
     await at.mail(1, returning=True)
+
+
+async def test_a_store_that_is_away_is_for_the_worker_to_wait_for_and_no_failure_of_the_domain() -> None:
+    class Away:
+        async def ask(self, _domain: str, _rate: float, *, returning: bool) -> float:  # noqa: ARG002
+            raise StoreUnavailable("the store is away")
+
+    class Unused:
+        async def send(self, _mail: bytes, _sender: str, _recipient: str) -> None:
+            raise AssertionError("nothing goes out uncounted")
+
+    mailer = a_mailer(Unused(), domains=some_domains("*=1/s", budgets=Away()))
+    for _ in range(10):
+        with pytest.raises(StoreUnavailable):
+            await mailer.send_email(a_job())
 
 
 async def test_the_log_has_a_line_for_each_change_and_none_for_a_mail(caplog: pytest.LogCaptureFixture) -> None:
