@@ -38,6 +38,7 @@ check: venv ## Lint, formats, types, layers, schedules, catalogue
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
 	PENSTOCK_STORE_URL=sqlite:///store.db .venv/bin/penstock schedule check services/scheduler/schedules.yaml
+	PENSTOCK_STORE_URL=sqlite:///store.db .venv/bin/python -m services.reports check
 	PENSTOCK_STORE_URL=sqlite:///store.db .venv/bin/penstock catalogue check --file rabbitmq/topology.audit.yaml
 
 format: venv ## Put the code into the project's format

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from mimetypes import MimeTypes
 from pathlib import Path
 
+from penstock.service_files import Outside, source_in
 from penstock_jobs.email import Attachment
 from services.mailer.ports import File, Missing, Unusable
 
@@ -25,11 +23,6 @@ _MORE = {
     ".webp": "image/webp",
     ".xlsx": f"{_OFFICE}.spreadsheetml.sheet",
 }
-
-#: No symbolic link is followed, at no place of the way; a pipe is not waited for.
-_WAY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_ELSEWHERE = frozenset({errno.ELOOP, errno.ENOTDIR, errno.ENXIO})
 
 
 class Attachments:
@@ -53,15 +46,13 @@ class Attachments:
     def _content(self, wanted: Attachment, most: int) -> bytes:
         where = f"attachment {wanted.folder}/{wanted.file}"
         try:
-            with _opened(self._root, wanted.folder, wanted.file) as handle:
-                if not stat.S_ISREG(os.fstat(handle).st_mode):
-                    raise Unusable(f"{where} is no file")
+            with source_in(self._root, wanted.folder, wanted.file) as handle:
                 content = _read(handle, most + 1)
+        except Outside as error:
+            raise Unusable(f"{where} leads elsewhere: it is no file, or a link") from error
         except FileNotFoundError as error:
             raise Missing(f"{where} is not there") from error
         except OSError as error:
-            if error.errno in _ELSEWHERE:
-                raise Unusable(f"{where} leads elsewhere: it is no file, or a link") from error
             raise Missing(f"{where} cannot be read: {os.strerror(error.errno or 0)}") from error
         if len(content) > most:
             raise Unusable(f"with {where} the mail's attachments are over {self._most} bytes, the most there may be")
@@ -74,24 +65,6 @@ class Attachments:
             return _PACKED.get(packing, _PLAIN)
         # Content of these types would have to be written in other ways than a file's.
         return _PLAIN if found is None or found.startswith(("message/", "multipart/")) else found
-
-
-@contextmanager
-def _opened(root: Path, folder: str, name: str) -> Iterator[int]:
-    """A handle to read *name* in *folder* below *root*: what was looked at is what is read, whoever moves what."""
-    base = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        way = os.open(folder, _WAY, dir_fd=base)
-        try:
-            handle = os.open(name, _FILE, dir_fd=way)
-        finally:
-            os.close(way)
-    finally:
-        os.close(base)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
 
 
 def _read(handle: int, most: int) -> bytes:

@@ -12,8 +12,8 @@ from pathlib import Path, PurePath
 from urllib.parse import quote
 
 from penstock import Job, JobTimeout, Reject, Snooze
+from penstock.service_files import Busy, Outside, source_in, whole_file
 from penstock_jobs.media import ImageFormat, ImageResize, VideoThumbnail, VideoTranscode
-from services.media.files import Busy, Outside, source_in, whole_file
 from services.media.ports import Images, Made, Refused, Videos
 
 #: How long a job is put off while another run of it writes the same file.

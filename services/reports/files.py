@@ -1,4 +1,4 @@
-"""Files below one folder and nowhere else: read with a size limit, and seen whole or not at all."""
+"""The files of one report: written below one folder and nowhere else, and seen whole and together or not at all."""
 
 from __future__ import annotations
 
@@ -9,30 +9,10 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
-#: The largest source that is read (bytes).
-MAX_SOURCE = 64 * 1024 * 1024
+from penstock.service_files import Outside
 
 #: How the names of drafts end; the janitor's rules know it.
 _SUFFIX = ".part"
-
-
-class Outside(Exception):
-    """A name leads out of its folder, or to something that is no file."""
-
-
-def source_in(root: Path, folder: str, name: str) -> Path:
-    """The file *name* in *folder* below *root*.
-
-    Raises ``Outside``, also for a symbolic link that leads away and a file that is too large, and ``FileNotFoundError``
-    when it is not there (yet).
-    """
-    base = root.resolve()
-    path = (base / folder / name).resolve(strict=True)
-    if not path.is_relative_to(base) or not path.is_file():
-        raise Outside(f"{folder}/{name} is not a file in the source folder")
-    if path.stat().st_size > MAX_SOURCE:
-        raise Outside(f"{folder}/{name} is larger than {MAX_SOURCE} bytes")
-    return path
 
 
 def folder_in(root: Path, name: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
@@ -14,21 +15,25 @@ from urllib.parse import quote
 
 from penstock import Job, Reject
 from penstock.printable import printable
+from penstock.service_files import Outside, source_in
 from penstock.topology.form import near_or_all
 from penstock_jobs.reports import SalesReport, TableReport
 from services.reports.definitions import Definition
-from services.reports.files import Drafts, Outside, folder_in, source_in
+from services.reports.files import Drafts, folder_in
 from services.reports.fonts import lettering
 from services.reports.outline import Outline, Row
 from services.reports.parameters import BadArguments
 from services.reports.ports import Database, Found, Refused
-from services.reports.sales import BadSource, add_up
+from services.reports.sales import BadSource, Sales, add_up
 from services.reports.tally import TooManyLabels
 from services.reports.values import Reader, Unfit
 from services.reports.writing import Writing, Written
 
 _log = logging.getLogger("services.reports")
 
+
+#: The largest source that is read (bytes).
+MAX_SOURCE = 64 * 1024 * 1024
 
 #: Characters of a job's id in a file name; ids are shorter, but for some of foreign producers.
 _LONGEST = 75
@@ -73,9 +78,8 @@ class Reports:
         """
         args = job.args
         try:
-            source = source_in(self._sources, args.folder, args.source)
-            with source.open(encoding="utf-8", newline="") as lines:
-                sales = add_up(args.region, lines)
+            with source_in(self._sources, args.folder, args.source) as source:
+                sales = _added_up(args, source)
             found = Found([column.name for column in sales.outline.columns], iter([sales.rows]))
             written = self._write(job.id, args.folder, args.region, sales.outline, ("csv", "pdf"), nullcontext(found))
         except _HOPELESS as error:
@@ -127,6 +131,13 @@ class Reports:
             written = writing.finish()
         _log.info("%s: %d rows in %s", name, written.rows, ", ".join(written.files))
         return replace(written, files=[f"{folder}/{file}" for file in written.files])
+
+
+def _added_up(args: SalesReport, source: int) -> Sales:
+    if os.fstat(source).st_size > MAX_SOURCE:
+        raise BadSource(f"{args.folder}/{args.source} is larger than {MAX_SOURCE} bytes")
+    with os.fdopen(os.dup(source), encoding="utf-8", newline="") as lines:
+        return add_up(args.region, lines)
 
 
 def _published(job: Job[TableReport]) -> datetime:

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from penstock import Job, JobTimeout, Reject
+from penstock.service_files import source_in
 from penstock_jobs.media import VideoThumbnail, VideoTranscode
 from services.media import programs
 from services.media.ffmpeg import Bounds, Ffmpeg, Programs
-from services.media.files import source_in
 from services.media.handlers import Media
 from services.media.images import Pillow
 from services.media.ports import Failed

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from penstock import ConfigError, Job, JobKind, Reject, SchemaError, Snooze
+from penstock.service_files import whole_file
 from penstock_jobs.media import IMAGE_RESIZE, VIDEO_THUMBNAIL, VIDEO_TRANSCODE, ImageResize
 from services.media.app import build
-from services.media.files import whole_file
 from services.media.ports import Failed, Refused
 from services.media.probing import Video, read_video
 from services.media.programs import Ended, problem, reason

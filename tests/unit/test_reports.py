@@ -12,11 +12,11 @@ import pytest
 from pypdf import PdfReader
 
 from penstock import ConfigError, Job, Reject, SchemaError
+from penstock.service_files import Outside
 from penstock_jobs.reports import SALES_REPORT, SalesReport
-from services.reports import files
 from services.reports.app import build
-from services.reports.files import Outside, folder_in, source_in
-from services.reports.handlers import Reports
+from services.reports.files import folder_in
+from services.reports.handlers import MAX_SOURCE, Reports
 from services.reports.sales import BadSource, ItemSales, add_up
 from services.reports.settings import Settings
 
@@ -128,7 +128,7 @@ def test_no_name_leads_out_of_the_source_folder(reports: Reports, tmp_path: Path
     (tmp_path / "in" / "away").symlink_to(tmp_path)
     job = a_job()
     job.args = SalesReport.model_construct(region="north", folder=folder, source=name)
-    with pytest.raises(Reject, match="not a file in the source folder"):
+    with pytest.raises(Reject, match="is not a plain name|is a link"):
         reports.sales_report(job)
 
 
@@ -151,13 +151,14 @@ def test_long_ids_that_begin_alike_are_different_files(reports: Reports, tmp_pat
     assert all(len(path.name) < 150 for path in (tmp_path / "out" / "july").iterdir())
 
 
-def test_a_source_that_is_too_large_or_no_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "july" / "folder.csv").mkdir(parents=True)
-    with (tmp_path / "july" / "large.csv").open("wb") as file:
-        file.truncate(files.MAX_SOURCE + 1)
-    for name in ("folder.csv", "large.csv"):
-        with pytest.raises(Outside):
-            source_in(tmp_path, "july", name)
+def test_a_source_that_is_too_large_or_no_file_is_refused(reports: Reports, tmp_path: Path) -> None:
+    folder = tmp_path / "in" / "july"
+    (folder / "folder.csv").mkdir(parents=True)
+    with (folder / "large.csv").open("wb") as file:
+        file.truncate(MAX_SOURCE + 1)
+    for name, words in (("folder.csv", "no regular file"), ("large.csv", "larger than")):
+        with pytest.raises(Reject, match=words):
+            reports.sales_report(a_job(source=name))
 
 
 def test_the_worker_takes_its_limits_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Files below one folder and nowhere else, by their descriptors: read as they were found, and seen whole or not at all.
+"""A service's files below one folder and nowhere else: read as they were found, and seen whole or not at all.
 
 Every step from the folder down is opened from the one before, and no symbolic link is followed: whoever may write into
 the folder cannot turn a name round between the look at it and its use.
@@ -76,9 +76,8 @@ def whole_file(root: Path, folder: str, name: str) -> Iterator[int]:
 
 @contextmanager
 def _opened(root: Path, folder: str, *, make: bool = False) -> Iterator[int]:
-    base = os.open(
-        root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    )  # that the root is reached by a link is its owner's
+    # That the root is reached by a link is its owner's business.
+    base = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if make:
             with suppress(FileExistsError):

@@ -1,4 +1,4 @@
-"""The media service's files: whole or not there, one writer at a time, and nothing outside of their folder."""
+"""The files of services: whole or not there, one writer at a time, and nothing outside of their folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.media.files import Busy, Outside, source_in, whole_file
+from penstock.service_files import Busy, Outside, source_in, whole_file
 
 
 @pytest.fixture(name="root")
