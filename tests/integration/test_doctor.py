@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 
@@ -32,7 +33,7 @@ from penstock.topology.reading import read_spec
 from penstock.urls import BrokerUrl
 from tests.support.brokers import Vhost, installation, manage, quoted
 from tests.support.commands import Finished, penstock
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, wait_until
 
 APPS = "tests.support.doctor_apps"
 
@@ -63,10 +64,23 @@ class Place:
         return manage(self.vhost.broker, method, path.replace("VHOST", quoted(self.vhost.name)), body)
 
 
+def await_word_of_nodes(broker: BrokerInfo) -> None:
+    """A broker that was just started says nothing of its nodes for 5 s."""
+
+    def told() -> bool:
+        try:
+            return "enabled_plugins" in manage(broker, "GET", "/api/nodes")[0]
+        except HTTPError:
+            return False
+
+    wait_until(told, within=20)
+
+
 @pytest.fixture(scope="module")
 def place(broker: BrokerInfo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """One for all tests here, for declaring takes seconds: whoever breaks something puts it back."""
     name, user = f"doctor-{uuid.uuid4().hex[:12]}", f"mailer-{uuid.uuid4().hex[:12]}"
+    await_word_of_nodes(broker)
     manage(broker, "PUT", f"/api/vhosts/{name}")
     vhost = Vhost(name, broker)
     file = tmp_path_factory.mktemp("doctor") / "topology.yaml"
@@ -357,7 +371,7 @@ def bare(broker_version: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     node = PrivateBroker(
         tmp_path_factory.mktemp("bare"), installation(broker_version), plugins=("rabbitmq_management",)
     )
-    node.start()
+    await_word_of_nodes(node.start())
     yield node
     node.kill()
 

@@ -124,6 +124,14 @@ def _nodes(management: Management, tags: frozenset[str]) -> list[Finding]:
         nodes = management.read("nodes", columns=columns)
     except BrokerError as error:
         return [*failed("plugins", error), unseen("alarms", "not without the list of nodes")]
+    return of_nodes(nodes)
+
+
+def of_nodes(nodes: Sequence[Any]) -> list[Finding]:
+    """What the list of nodes says of plugins and alarms. Pure."""
+    if young := [node["name"] for node in nodes if node.get("running") and "enabled_plugins" not in node]:
+        why = f"{', '.join(young)} was just started and has told nothing of itself: ask again in some seconds"
+        return [unseen("plugins", why), unseen("alarms", why)]
     return [_plugins(nodes), _alarms(nodes)]
 
 

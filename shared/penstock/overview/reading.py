@@ -11,7 +11,7 @@ from typing import Any  # the management API's JSON
 
 from penstock import thresholds
 from penstock.delay import LEVELS, level_queue
-from penstock.errors import AccessRefused
+from penstock.errors import BrokerError, ConnectionLost
 from penstock.management import Management
 from penstock.overview import history
 from penstock.overview.model import Broker, Level, Overview, Processes, QueueState, Share, Trouble
@@ -196,7 +196,9 @@ def _broker(management: Management) -> Broker:
     version = str(management.read("overview", columns="rabbitmq_version")["rabbitmq_version"])
     try:
         nodes = management.read("nodes", columns="name,running,mem_alarm,disk_free_alarm")
-    except AccessRefused:  # takes the tag monitoring; all else can be shown without it
+    except ConnectionLost:
+        raise
+    except BrokerError:  # takes the tag monitoring, and some seconds after a start; all else can be shown without it
         return Broker(version)
     return Broker(version, len(nodes), tuple(problem for node in nodes for problem in _problems(node)))
 
