@@ -19,7 +19,7 @@ from services.demo.crew import Crew
 from tests.support.brokers import Vhost
 from tests.support.outboxes import migrated
 from tests.support.processes import worker_process
-from tests.support.queries import DASHBOARDS, names, patterns, queries
+from tests.support.queries import names, patterns, queries
 from tests.support.rules import ROOT, rules
 from tests.support.scrapes import get, ports_in
 from tests.support.waiting import eventually
@@ -85,16 +85,6 @@ def test_the_rules_tell_work_queues_from_all_others() -> None:
     others = others.replace("\\\\", "\\")
     told = {queue.name for queue in build(spec).queues if not re.fullmatch(others, queue.name)}
     assert told == {work_queue(queue.name) for queue in spec.queues}
-
-
-def test_the_dashboards_are_the_four_that_are_provisioned() -> None:
-    boards = {path.stem: json.loads(path.read_text()) for path in DASHBOARDS}
-    assert set(boards) == {"overview", "kind", "broker", "schedules"}
-    assert len({board["uid"] for board in boards.values()}) == 4
-    for board in boards.values():
-        assert {panel["datasource"]["uid"] for panel in board["panels"]} == {"penstock"}
-        assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
-        assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in board["panels"])
 
 
 async def test_prometheus_can_read_every_query(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def queries() -> Iterator[tuple[str, str]]:
             for target in panel["targets"]:
                 yield f"{path.name}: {panel['title']}", target["expr"]
         for variable in board["templating"]["list"]:
-            yield f"{path.name}: ${variable['name']}", variable["query"]["query"]
+            yield f"{path.name}: ${variable['name']}", variable["query"]
     for found in re.findall(r"`([^`]*(?:penstock_|rabbitmq_)\w+[^`]*)`", RUNBOOK.read_text().replace("\n", " ")):
         yield f"runbook: {found}", found
 
