@@ -7,21 +7,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from penstock.durations import duration
 from penstock.errors import ConfigError
-from penstock.settings import read_settings
+from penstock.settings import Span, read_settings
 
 _MIB = 1024 * 1024
 
 
-def _span(value: object) -> object:
-    return duration(value) if isinstance(value, str) else value
-
-
-_Span = Annotated[timedelta, BeforeValidator(_span), Field(gt=timedelta(0), le=timedelta(minutes=5))]
+_Span = Annotated[Span, Field(gt=timedelta(0), le=timedelta(minutes=5))]
 
 
 class Settings(BaseSettings):

@@ -6,17 +6,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from penstock.durations import duration
-from penstock.settings import read_settings
+from penstock.settings import Span, read_settings
 
 RULES = Path(__file__).with_name("rules.yaml")
-
-
-def _span(value: object) -> object:
-    return duration(value) if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -27,9 +22,7 @@ class Settings(BaseSettings):
     #: What expires; see ``rules.yaml``.
     rules: Path = RULES
     #: How long one run may go on; what is left then is the next one's.
-    budget: Annotated[timedelta, BeforeValidator(_span), Field(gt=timedelta(0), le=timedelta(minutes=10))] = timedelta(
-        minutes=5
-    )
+    budget: Annotated[Span, Field(gt=timedelta(0), le=timedelta(minutes=10))] = timedelta(minutes=5)
 
     @classmethod
     def read(cls) -> Self:

@@ -10,16 +10,11 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from penstock import RetryPolicy
-from penstock.durations import duration
-from penstock.settings import read_settings
+from penstock.settings import Span, read_settings
 from penstock_jobs.email import Address
 from services.mailer.domains import Rules
 from services.mailer.gates import Terms
 from services.mailer.limits import Limits, numbers, rates
-
-
-def _span(value: object) -> object:
-    return duration(value) if isinstance(value, str) else value
 
 
 def _rates(value: object) -> object:
@@ -32,7 +27,7 @@ def _numbers(value: object) -> object:
 
 _Rates = Annotated[Limits[float], NoDecode, BeforeValidator(_rates)]
 _Numbers = Annotated[Limits[int], NoDecode, BeforeValidator(_numbers)]
-_Span = Annotated[timedelta, BeforeValidator(_span), Field(ge=timedelta(0), le=timedelta(days=1))]
+_Span = Annotated[Span, Field(ge=timedelta(0), le=timedelta(days=1))]
 
 
 class Settings(BaseSettings):

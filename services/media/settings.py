@@ -6,23 +6,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from penstock import RetryPolicy
-from penstock.durations import duration
-from penstock.settings import read_settings
+from penstock.settings import Span, read_settings
 from penstock.worker import CONSUMER_TIMEOUT
 
 MIB = 1024 * 1024
 
 
-def _span(value: object) -> object:
-    return duration(value) if isinstance(value, str) else value
-
-
-_Span = Annotated[timedelta, BeforeValidator(_span), Field(ge=timedelta(0), le=timedelta(days=1))]
-_Wait = Annotated[timedelta, BeforeValidator(_span), Field(ge=timedelta(milliseconds=100), le=timedelta(days=1))]
+_Span = Annotated[Span, Field(ge=timedelta(0), le=timedelta(days=1))]
+_Wait = Annotated[Span, Field(ge=timedelta(milliseconds=100), le=timedelta(days=1))]
 
 
 class Settings(BaseSettings):

@@ -6,21 +6,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from penstock import RetryPolicy
-from penstock.durations import duration
-from penstock.settings import read_settings
+from penstock.settings import Span, read_settings
 
 DEFINITIONS = Path(__file__).with_name("reports.yaml")
 
 
-def _span(value: object) -> object:
-    return duration(value) if isinstance(value, str) else value
-
-
-_Span = Annotated[timedelta, BeforeValidator(_span), Field(ge=timedelta(0), le=timedelta(days=1))]
+_Span = Annotated[Span, Field(ge=timedelta(0), le=timedelta(days=1))]
 
 
 class Settings(BaseSettings):

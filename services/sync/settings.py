@@ -10,23 +10,18 @@ from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from penstock import RetryPolicy
-from penstock.durations import duration
-from penstock.settings import read_settings
+from penstock.settings import Span, read_settings
 from services.sync.hosts import Terms
 from services.sync.sources import per_second
 
 SOURCES = Path(__file__).with_name("sync.yaml")
 
 
-def _span(value: object) -> object:
-    return duration(value) if isinstance(value, str) else value
-
-
 def _rate(value: object) -> object:
     return per_second(value) if isinstance(value, str) else value
 
 
-_Span = Annotated[timedelta, BeforeValidator(_span), Field(gt=timedelta(0), le=timedelta(days=1))]
+_Span = Annotated[Span, Field(gt=timedelta(0), le=timedelta(days=1))]
 
 
 class Settings(BaseSettings):

@@ -64,9 +64,12 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-_Span = Annotated[timedelta, BeforeValidator(_span), Field(ge=timedelta(0), le=timedelta(days=1))]
-_Lease = Annotated[timedelta, BeforeValidator(_span), Field(ge=timedelta(seconds=3), le=timedelta(hours=1))]
-_Retention = Annotated[timedelta, BeforeValidator(_span), Field(ge=timedelta(hours=1), le=timedelta(days=3650))]
+#: A duration as settings are written: seconds, or such as ``5m``. Bounds are the setting's own.
+Span = Annotated[timedelta, BeforeValidator(_span)]
+
+_Span = Annotated[Span, Field(ge=timedelta(0), le=timedelta(days=1))]
+_Lease = Annotated[Span, Field(ge=timedelta(seconds=3), le=timedelta(hours=1))]
+_Retention = Annotated[Span, Field(ge=timedelta(hours=1), le=timedelta(days=3650))]
 
 
 class Settings(BaseSettings):
