@@ -128,7 +128,7 @@ def test_no_name_leads_out_of_the_source_folder(reports: Reports, tmp_path: Path
     (tmp_path / "in" / "away").symlink_to(tmp_path)
     job = a_job()
     job.args = SalesReport.model_construct(region="north", folder=folder, source=name)
-    with pytest.raises(Reject, match="is not a plain name|is a link"):
+    with pytest.raises(Reject, match=r"is not a plain name|is a link"):
         reports.sales_report(job)
 
 
