@@ -81,6 +81,7 @@ class Moves:
         self._begun = 0
         self._slots = asyncio.Semaphore(move.window)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._guard: asyncio.Task[None] | None = None
 
     async def all(self) -> MoveResult:
         """Move what is meant; returns once every copy is answered. Raises ``BrokerError`` when nothing was done."""
@@ -88,6 +89,7 @@ class Moves:
         ended: object = "interrupted"
         try:
             while self.result.stopped is None and (batch := await self._batch()):
+                self._guard = self._guard or asyncio.create_task(self._stop_when_lost())
                 await self._entries.touch([letter.id for _, letter in batch])
                 reach("letters-named")
                 await self._send(batch, pause)
@@ -97,6 +99,8 @@ class Moves:
         finally:
             if self._tasks:
                 await asyncio.wait(self._tasks)
+            if self._guard is not None:
+                self._guard.cancel()
             await self._end(self.result.stopped or ended)
         if self.result.stopped is not None and not self.result.done and not self.result.stayed:
             raise self.result.stopped
@@ -145,6 +149,13 @@ class Moves:
             self._letters.settle(delivery)
             self.result.done += 1
             self._move.each(letter)
+
+    async def _stop_when_lost(self) -> None:
+        """A letter that is back in its queue must not be moved from here as well: what is under way may have arrived,
+        and to send it again over the next connection would double it for certain."""
+        self.result.stopped = self.result.stopped or await self._letters.lost()
+        for task in self._tasks:
+            task.cancel()
 
     async def _end(self, stopped: object) -> None:
         try:

@@ -58,9 +58,16 @@ class LetterPass:
         if self._left:
             self._subscription = await self._link.consume(self._queue, self._prefetch, self._take, self._tag)
 
+    async def lost(self) -> BrokerError:
+        """Wait until its letters cannot be acked any more, because the broker has them back, and return why."""
+        assert self._subscription is not None
+        return await asyncio.shield(self._subscription.ended)
+
     async def next(self, where: Filter, now_ms: int) -> tuple[Delivery, DeadLetter] | None:
         """The next letter that *where* takes, or None when there is none. Raises ``BrokerError``."""
         while self._left > 0 and (self._arrived or await self._more()):
+            if self._subscription is not None and self._subscription.ended.done():
+                raise self._subscription.ended.result()  # the broker has them back
             self._left -= 1
             delivery = self._arrived.popleft()
             letter = DeadLetter.of(delivery)

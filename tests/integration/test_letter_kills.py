@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from penstock.connect import broker_for
+from penstock.dead_letters import DeadLetters
+from penstock.letter_moves import WINDOW
+from penstock.letters import DeadLetter
+from tests.integration.conftest import Fragile
 from tests.support.commands import penstock
 from tests.support.letters import AUDIT, DEAD, WORK, audit, bury, dead, lying, told
 from tests.support.waiting import eventually
@@ -63,3 +68,33 @@ async def killed(url: str, place: str, words: tuple[str, ...]) -> None:
 
 async def _at_least(url: str, count: int) -> bool:
     return await depth(url, DEAD) >= count
+
+
+async def test_a_broker_killed_under_a_replay_stops_it_with_a_reason_and_loses_nothing(fragile: Fragile) -> None:
+    url = fragile.url
+    await empty(url, WORK, DEAD, AUDIT)
+    ids = await bury(url, 2_000)
+    killing: list[asyncio.Future[None]] = []
+
+    def kill_once(_: DeadLetter) -> None:
+        if not killing:
+            killing.append(asyncio.ensure_future(asyncio.to_thread(restart, fragile)))
+
+    async with DeadLetters(broker_for(url)) as letters:
+        result = await letters.replay(DEAD, each=kill_once)
+    await killing[0]
+    assert result.stopped is not None
+    assert "Traceback" not in str(result.stopped)
+    assert 0 < result.done < len(ids)
+    assert (await told(url, "replay", *EMAIL))["replayed"] >= len(ids) - result.done
+    copies = Counter(await lying(url, WORK))
+    assert set(copies) == set(ids), "lost"
+    # Under way, or done and the broker did not live to keep the ack.
+    assert copies.total() - len(ids) <= 2 * WINDOW
+    assert await depth(url, DEAD) == 0
+
+
+def restart(fragile: Fragile) -> None:
+    """Kill the broker, and start it again."""
+    fragile.kill()
+    fragile.start()
