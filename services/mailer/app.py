@@ -9,15 +9,14 @@ from datetime import timedelta
 
 from penstock import Handlers, Worker
 from penstock.claims import StoreUrl
+from penstock.pacing.rate_limits import Budgets, OwnBudgets
 from penstock.service_tables import effect_store
 from penstock.settings import Settings as PenstockSettings
 from penstock_jobs import DAILY_DIGEST, SEND_EMAIL
 from services.mailer.attachments import Attachments
-from services.mailer.budgets import OwnBudgets
 from services.mailer.digest import Digests, refuse
-from services.mailer.domains import Domains
+from services.mailer.domains import domains
 from services.mailer.handlers import Mailer
-from services.mailer.ports import Budgets
 from services.mailer.settings import Settings
 from services.mailer.shared_budgets import SharedBudgets
 from services.mailer.smtp import SmtpPool, SmtpServer
@@ -46,7 +45,7 @@ async def build() -> AsyncIterator[Worker]:
         _budgets(store, limited=bool(settings.throttle)) as budgets,
     ):
         files = Attachments(settings.attachments_dir, settings.attachments_max * _MIB)
-        mailer = Mailer(post, Templates(), files, Domains(settings.rules(), budgets), settings.sender)
+        mailer = Mailer(post, Templates(), files, domains(settings.rules(), budgets), settings.sender)
         handlers = Handlers()
         register = handlers.on(
             SEND_EMAIL, retry=settings.retry_policy(), timeout=settings.timeout + _GRACE, once="lease"

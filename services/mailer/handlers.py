@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from penstock import Job, Reject, Retry, Snooze
+from penstock import Job, Reject, Retry
+from penstock.pacing.pacer import Pacer
 from penstock_jobs.email import SendEmail
-from services.mailer.domains import Domains
+from services.mailer.domains import domain_of
 from services.mailer.letters import letter
-from services.mailer.ports import Busy, Files, Missing, Post, Refused, Unusable
+from services.mailer.ports import Files, Missing, Post, Refused, Unusable
 from services.mailer.templates import TemplateProblem, Templates
 
 
@@ -16,7 +17,7 @@ class Mailer:
     """Writes mails with *templates* and *files* and hands them to *post* as *sender*, as *domains* let them. Holds no
     state; safe to share by tasks."""
 
-    def __init__(self, post: Post, templates: Templates, files: Files, domains: Domains, sender: str) -> None:
+    def __init__(self, post: Post, templates: Templates, files: Files, domains: Pacer, sender: str) -> None:
         self._post = post
         self._templates = templates
         self._files = files
@@ -27,13 +28,10 @@ class Mailer:
         """Send one mail. One that cannot be written or is refused for good is rejected; ``NotNow`` is tried again.
 
         While its domain has to be left alone it waits, and loses no attempt."""
-        domain = job.args.to.rpartition("@")[2]
         try:
             # Every copy after the first has waited somewhere, and goes before those that come for the first time.
-            async with self._domains.passing(domain, returning=job.copy > 0):
+            async with self._domains.passing(domain_of(job.args.to), returning=job.copy > 0):
                 await self._post.send(await self._written(job), self._sender, job.args.to)
-        except Busy as error:
-            raise Snooze(str(error), after=error.after) from error
         except Missing as error:
             raise Retry(str(error)) from error
         except (TemplateProblem, Unusable, Refused) as error:

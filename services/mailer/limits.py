@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from penstock.pacing.rate_limits import per_second
+
 L = TypeVar("L", int, float)
 
 #: Stands for every domain that is not named; each has the limit for itself.
 OTHERS = "*"
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
-_RATE = re.compile(r"([1-9]\d{0,5})/([smh])")
 _NUMBER = re.compile(r"[1-9]\d{0,3}")
 _DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*")
 
@@ -34,7 +34,7 @@ class Limits(Generic[L]):
 
 def rates(text: str) -> Limits[float]:
     """Read ``DOMAIN=RATE, …``, each rate such as ``10/s``, ``30/m`` or ``1000/h``. Raises ``ValueError``."""
-    return _read(text, _rate)
+    return _read(text, per_second)
 
 
 def numbers(text: str) -> Limits[int]:
@@ -53,13 +53,6 @@ def _read(text: str, limit: Callable[[str], L]) -> Limits[L]:
             raise ValueError(f"{domain} has two limits")
         found[domain] = limit(value)
     return Limits(found)
-
-
-def _rate(text: str) -> float:
-    match = _RATE.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r:.40} is no rate such as 10/s, 30/m or 1000/h")
-    return int(match[1]) / _SECONDS[match[2]]
 
 
 def _whole(text: str) -> int:

@@ -1,10 +1,9 @@
-"""What the mailer's job code asks of the outside: a server that takes mails, files to go with them, and budgets."""
+"""What the mailer's job code asks of the outside: a server that takes mails, and files to go with them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Protocol
 
 from penstock_jobs.email import Attachment
@@ -27,14 +26,6 @@ class NotNow(Exception):
 
 class TooMuch(NotNow):
     """The mail server takes no more for this domain for now; the text is its own words."""
-
-
-class Busy(Exception):
-    """The mail was not sent, and nothing is wrong with it: its domain has to be left alone for *after*."""
-
-    def __init__(self, words: str, after: timedelta) -> None:
-        self.after = after
-        super().__init__(words)
 
 
 class Unusable(Exception):
@@ -67,15 +58,4 @@ class Files(Protocol):
 
     def read(self, wanted: Sequence[Attachment]) -> list[File]:
         """All of *wanted*, in their order. Raises ``Unusable`` or ``Missing``. Blocks: not for an event loop."""
-        ...
-
-
-class Budgets(Protocol):
-    """How many mails a domain gets a second, over all who share them. Safe to share by tasks."""
-
-    async def ask(self, domain: str, rate: float, *, returning: bool) -> float:
-        """For how many seconds a mail to *domain* has to wait: 0 is now, and it is counted among the *rate* a second.
-
-        *returning*: it has waited before; the others queue up behind those who do. Raises ``StoreUnavailable``.
-        """
         ...

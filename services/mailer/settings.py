@@ -10,10 +10,10 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from penstock import RetryPolicy
+from penstock.pacing.circuit_breaker import Terms
 from penstock.settings import Span, read_settings
 from penstock_jobs.email import Address
 from services.mailer.domains import Rules
-from services.mailer.gates import Terms
 from services.mailer.limits import Limits, numbers, rates
 
 
@@ -72,5 +72,5 @@ class Settings(BaseSettings):
 
     def rules(self) -> Rules:
         """What mails to each domain are held to."""
-        policy = self.retry_policy()
-        return Rules(self.throttle, self.at_once, Terms(self.slots, self.failures, policy.delay_after))
+        terms = Terms(self.slots, self.failures, self.retry_policy().delay_after, relapses=True)
+        return Rules(self.throttle, self.at_once, terms)

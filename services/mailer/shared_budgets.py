@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Self
 
 from penstock import ConfigError, StoreUnavailable, Transaction
+from penstock.pacing.rate_limits import Standing, decide
 from penstock.storing import EffectStore
-from services.mailer.budgets import Standing, decide
 
 #: Seconds since 1970 by the database's own clock: hosts disagree.
 _NOW = {
@@ -59,18 +59,18 @@ class SharedBudgets:
     ) -> None:
         await self._store.close()
 
-    async def ask(self, domain: str, rate: float, *, returning: bool) -> float:
+    async def ask(self, name: str, rate: float, *, returning: bool) -> float:
         """See ``Budgets.ask``."""
         await self._open()
         async with self._store.effect() as effect:
             tx = effect.transaction
             if self._scheme == "postgresql":
                 await tx.execute(_NOT_FORCED)
-            row = (await tx.execute(self._sql(_STANDING), (domain,))).fetchone()
+            row = (await tx.execute(self._sql(_STANDING), (name,))).fetchone()
             assert row is not None, "an upsert gives its row back"
             used, line, now = row
             stands, wait = decide(Standing(used, line), now, rate, returning=returning, roll=self._roll())
-            await tx.execute(_STANDS, (stands.used, stands.line, domain))
+            await tx.execute(_STANDS, (stands.used, stands.line, name))
         return wait
 
     async def _open(self) -> None:

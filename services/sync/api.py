@@ -11,7 +11,7 @@ from typing import Self
 
 import httpx2
 
-from services.sync.hosts import Hosts
+from penstock.pacing.pacer import Pacer
 from services.sync.pages import read_page
 from services.sync.ports import NotNow, Page, Place, Refused
 from services.sync.retry_after import retry_after
@@ -44,7 +44,7 @@ class _Answer:
 class HttpApi:
     """See ``Api``. Its connections are used again, and closed with the block."""
 
-    def __init__(self, hosts: Hosts, bounds: Bounds, tokens: Mapping[str, str]) -> None:
+    def __init__(self, hosts: Pacer, bounds: Bounds, tokens: Mapping[str, str]) -> None:
         """*tokens*: bearer tokens by the name of their source."""
         self._hosts = hosts
         self._bounds = bounds
@@ -60,18 +60,19 @@ class HttpApi:
     ) -> None:
         await self._http.aclose()
 
-    async def page(self, source: Source, place: Place) -> Page | None:
+    async def page(self, source: Source, place: Place, *, returning: bool) -> Page | None:
         """See ``Api.page``."""
         url = _address(source, place.cursor)
         deadline = asyncio.get_running_loop().time() + self._bounds.timeout.total_seconds()
         for _ in range(_HOPS + 1):
-            with self._hosts[_host(url)].request():
+            async with self._hosts.passing(_host(url), returning=returning):
                 answer = await self._asked(source, url, place.etag, deadline)
                 if answer.status == httpx2.codes.NOT_MODIFIED and place.etag is not None:
                     return None
                 if not _is_redirect(answer):
                     return self._read(source, url, answer)
             url = _allowed(source, url, answer.headers.get("location", ""), redirect=True)
+            returning = True  # who is half way goes before those who come for the first time
         raise NotNow(f"{source.url} leads from one place to the next, {_HOPS} times and on")
 
     def _read(self, source: Source, url: httpx2.URL, answer: _Answer) -> Page:

@@ -14,7 +14,7 @@ from penstock.settings import Settings as PenstockSettings
 from penstock_jobs import SYNC_PULL
 from services.sync.api import Bounds, HttpApi
 from services.sync.handlers import Puller
-from services.sync.hosts import Hosts
+from services.sync.hosts import hosts
 from services.sync.settings import Settings
 from services.sync.shelf import DatabaseShelf
 from services.sync.sources import Sources, read_sources
@@ -33,8 +33,10 @@ async def build() -> AsyncIterator[Worker]:
     sources = read_sources(settings.sources)
     store = effect_store(PenstockSettings.load().store, HOLDS, connections=settings.slots)
     bounds = Bounds(settings.timeout, settings.max_bytes, settings.retry_after_cap)
-    hosts = Hosts(settings.terms(), sources.rates)
-    async with HttpApi(hosts, bounds, _tokens(sources)) as api, DatabaseShelf(store) as shelf:
+    async with (
+        HttpApi(hosts(settings.terms(), sources.rates), bounds, _tokens(sources)) as api,
+        DatabaseShelf(store) as shelf,
+    ):
         puller = Puller(sources, api, shelf, max_pages=settings.max_pages, stale_after=settings.stale_after)
         handlers = Handlers()
         register = handlers.on(

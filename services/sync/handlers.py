@@ -6,9 +6,9 @@ import logging
 from datetime import timedelta
 from typing import Any  # results are JSON
 
-from penstock import Job, Reject, Retry, Snooze
+from penstock import Job, Reject, Retry
 from penstock_jobs import SyncPull
-from services.sync.ports import Api, Busy, NotNow, Place, Refused, Shelf
+from services.sync.ports import Api, NotNow, Place, Refused, Shelf
 from services.sync.sources import Source, Sources
 
 _log = logging.getLogger("services.sync")
@@ -40,18 +40,18 @@ class Puller:
         if job.args.position not in (None, place.position):
             return {"superseded": place.position}
         try:
-            return await self._page(source, place, job.args.page)
-        except Busy as error:
-            raise Snooze(str(error), after=error.after) from error
+            return await self._page(job, source, place)
         except NotNow as error:
             raise Retry(str(error), after=error.after) from error
         except Refused as error:
             raise Reject(str(error)) from error
 
-    async def _page(self, source: Source, place: Place, number: int) -> dict[str, Any]:
-        page = await self._api.page(source, place)
+    async def _page(self, job: Job[SyncPull], source: Source, place: Place) -> dict[str, Any]:
+        # Every copy after the first has waited somewhere, and goes before those that come for the first time.
+        page = await self._api.page(source, place, returning=job.copy > 0)
         if page is None:
             return {"unchanged": place.position}
+        number = job.args.page
         more = page.following is not None
         if more and number >= self._max_pages:
             _log.warning("%s has more than %d pages; the next pull goes on", source.name, self._max_pages)

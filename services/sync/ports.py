@@ -26,14 +26,6 @@ class NotNow(Exception):
         super().__init__(words)
 
 
-class Busy(Exception):
-    """The host was not asked: it has to be left alone for *after*."""
-
-    def __init__(self, words: str, after: timedelta) -> None:
-        self.after = after
-        super().__init__(words)
-
-
 @dataclass(frozen=True, slots=True)
 class Place:
     """How far a source is: *position* pages were pulled, and *cursor* names the one to ask for (None: the first).
@@ -58,8 +50,10 @@ class Page:
 class Api(Protocol):
     """Gives pages. Safe to share by tasks."""
 
-    async def page(self, source: Source, place: Place) -> Page | None:
-        """The page at *place*; None when it is the one that *place* knows. Raises ``Refused``, ``NotNow``, ``Busy``."""
+    async def page(self, source: Source, place: Place, *, returning: bool) -> Page | None:
+        """The page at *place*; None when it is the one that *place* knows. Raises ``Refused``, ``NotNow``, and ``Busy``
+        when its host has to be left alone. *returning*: who has waited before; the others queue up behind those who do.
+        """
         ...
 
 

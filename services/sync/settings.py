@@ -10,11 +10,14 @@ from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from penstock import RetryPolicy
+from penstock.pacing.circuit_breaker import Terms
+from penstock.pacing.rate_limits import per_second
 from penstock.settings import Span, read_settings
-from services.sync.hosts import Terms
-from services.sync.sources import per_second
 
 SOURCES = Path(__file__).with_name("sync.yaml")
+
+#: The longest a breaker stays open, as a multiple of its first time.
+_LONGEST = 16
 
 
 def _rate(value: object) -> object:
@@ -65,4 +68,6 @@ class Settings(BaseSettings):
 
     def terms(self) -> Terms:
         """How hosts are treated."""
-        return Terms(self.rate, self.breaker_failures, self.breaker_cooldown)
+        first = self.breaker_cooldown
+        cooldown = RetryPolicy(first=first, factor=2, cap=first * _LONGEST).delay_after
+        return Terms(self.slots, self.breaker_failures, cooldown, rate=self.rate)

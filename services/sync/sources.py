@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from penstock import ConfigError
+from penstock.pacing.rate_limits import per_second
 from penstock.topology.form import Form
 from penstock.topology.strict_yaml import Node, parse, read_text
 
@@ -25,12 +26,9 @@ TYPES: Mapping[str, tuple[type, ...]] = {
 #: Before a field that may be missing or null.
 _OPTIONAL = "optional "
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
-
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _HOST = re.compile(r"[a-z0-9.-]{1,253}(:\d{1,5})?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
-_RATE = re.compile(r"([1-9]\d{0,5})/([smh])")
 _FIELDS = ("url", "items", "key", "fields", "next", "parameter", "token", "redirects")
 
 
@@ -95,14 +93,6 @@ def parse_sources(text: str, file: str = "sync.yaml") -> Sources:
     if form.problems:
         raise ConfigError(*form.problems)
     return Sources(found, rates)
-
-
-def per_second(text: str) -> float:
-    """``5/s``, ``30/m`` or ``1000/h`` as requests a second. Raises ``ValueError``."""
-    found = _RATE.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text!r:.40} is no rate such as 5/s, 30/m or 1000/h")
-    return int(found[1]) / _SECONDS[found[2]]
 
 
 def _host(form: Form, name: str, key: Node, node: Node) -> float:

@@ -7,15 +7,17 @@ from datetime import timedelta
 
 import pytest
 
+from penstock.pacing.circuit_breaker import Terms
+from penstock.pacing.lines import Busy
 from services.sync.api import Bounds, HttpApi
-from services.sync.hosts import Hosts, Terms
-from services.sync.ports import Busy, NotNow, Page, Place, Refused
+from services.sync.hosts import hosts
+from services.sync.ports import NotNow, Page, Place, Refused
 from services.sync.sources import Source, parse_sources
 from tests.support.api_server import Answer, ApiServer, api_server, in_json, redirect
 
 HOUR = timedelta(hours=1)
 BOUNDS = Bounds(timedelta(seconds=20), 4096, HOUR)
-TERMS = Terms(1000.0, 3, timedelta(seconds=30))
+TERMS = Terms(8, 3, lambda _: timedelta(seconds=30), rate=1000.0)
 HASTY = Bounds(timedelta(seconds=0.3), 4096, HOUR)
 FIRST = Place()
 
@@ -38,8 +40,8 @@ async def ask(
     source: Source, place: Place = FIRST, *, bounds: Bounds = BOUNDS, tokens: dict[str, str] | None = None
 ) -> Page | None:
     """One page, from a client of its own."""
-    async with HttpApi(Hosts(TERMS, {}), bounds, tokens or {}) as api:
-        return await api.page(source, place)
+    async with HttpApi(hosts(TERMS, {}), bounds, tokens or {}) as api:
+        return await api.page(source, place, returning=False)
 
 
 async def test_pages_are_asked_for_by_their_cursors_and_the_last_only_when_it_changed(server: ApiServer) -> None:
@@ -104,13 +106,13 @@ async def test_a_pause_that_is_asked_for_is_kept_within_bounds_and_no_failure(
 ) -> None:
     server.faults.append(Answer(status, headers=headers))
     source = source_of(server)
-    async with HttpApi(Hosts(TERMS, {}), BOUNDS, {}) as api:
+    async with HttpApi(hosts(TERMS, {}), BOUNDS, {}) as api:
         with pytest.raises(NotNow) as caught:
-            await api.page(source, FIRST)
+            await api.page(source, FIRST, returning=False)
         assert (caught.value.after, caught.value.failed) == (after, False)
         if after is not None:
             with pytest.raises(Busy, match="asked for a pause"):
-                await api.page(source, FIRST)
+                await api.page(source, FIRST, returning=False)
             assert len(server.requests) == 1, "nor does anybody else of this process ask before"
 
 
@@ -241,12 +243,12 @@ async def test_a_next_page_elsewhere_or_the_same_again_is_refused(
 async def test_a_host_that_fails_again_and_again_is_left_alone(server: ApiServer) -> None:
     source = source_of(server)
     server.faults.extend([Answer(500)] * 3)
-    async with HttpApi(Hosts(TERMS, {}), BOUNDS, {}) as api:
+    async with HttpApi(hosts(TERMS, {}), BOUNDS, {}) as api:
         for _ in range(3):
             with pytest.raises(NotNow):
-                await api.page(source, FIRST)
-        with pytest.raises(Busy, match="failed too often") as caught:
-            await api.page(source, FIRST)
+                await api.page(source, FIRST, returning=False)
+        with pytest.raises(Busy, match=r"is left alone: .* answered 500") as caught:
+            await api.page(source, FIRST, returning=False)
     assert timedelta(seconds=10) < caught.value.after <= timedelta(seconds=30)
     assert len(server.requests) == 3
 

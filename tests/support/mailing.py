@@ -10,14 +10,15 @@ from email.message import EmailMessage
 from pathlib import Path
 
 from penstock import Job
+from penstock.pacing.circuit_breaker import Terms
+from penstock.pacing.pacer import Pacer
+from penstock.pacing.rate_limits import Budgets, OwnBudgets
 from penstock_jobs.email import Attachment, SendEmail
 from services.mailer.attachments import Attachments
-from services.mailer.budgets import OwnBudgets
-from services.mailer.domains import Domains, Rules
-from services.mailer.gates import Terms
+from services.mailer.domains import Rules, domains
 from services.mailer.handlers import Mailer
 from services.mailer.limits import numbers, rates
-from services.mailer.ports import Budgets, Post
+from services.mailer.ports import Post
 from services.mailer.templates import Templates
 
 SENDER = "shop@penstock.example"
@@ -41,13 +42,13 @@ def some_domains(
     failures: int = 3,
     budgets: Budgets | None = None,
     now: Callable[[], float] = time.monotonic,
-) -> Domains:
+) -> Pacer:
     """Domains that are held to these limits."""
-    rules = Rules(rates(throttle), numbers(at_once), Terms(slots, failures, a_pause))
-    return Domains(rules, budgets or OwnBudgets(now), now)
+    rules = Rules(rates(throttle), numbers(at_once), Terms(slots, failures, a_pause, relapses=True))
+    return domains(rules, budgets or OwnBudgets(now), now)
 
 
-def a_mailer(post: Post, files: Path = NOWHERE, domains: Domains | None = None) -> Mailer:
+def a_mailer(post: Post, files: Path = NOWHERE, domains: Pacer | None = None) -> Mailer:
     """A mailer with files in *files* and, unless *domains* say otherwise, without limits."""
     return Mailer(post, Templates(), Attachments(files, MOST), domains or some_domains(), SENDER)
 

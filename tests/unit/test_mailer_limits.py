@@ -1,19 +1,12 @@
-"""Limits by domain and what comes of them: no more than a rate, and a line in which everybody waits once."""
+"""Limits by domain, as settings write them, and what mails to a domain are held to."""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from penstock import ConfigError
-from services.mailer.budgets import BURST, OwnBudgets, Standing, decide
+from services.mailer.domains import domain_of
 from services.mailer.limits import Limits, numbers, rates
-from services.mailer.lines import LONGEST, join, whole_seconds
 from services.mailer.settings import Settings
 
 
@@ -52,102 +45,8 @@ def test_without_settings_nothing_is_limited() -> None:
     settings = Settings.read()
     assert (settings.throttle, settings.at_once) == (Limits(), Limits())
     terms = settings.rules().terms_of("example.org")
-    assert (terms.slots, terms.at_once, terms.spacing) == (settings.slots, None, 0)
+    assert (terms.slots, terms.at_once, terms.rate) == (settings.slots, None, None)
 
 
-@dataclass
-class Play:
-    """Mails that come to one budget, and those that wait and come again, by the clock of the test."""
-
-    rate: float
-    late: Iterator[float]
-    standing: Standing = field(default_factory=Standing)
-    sent: list[float] = field(default_factory=list)
-    waits: dict[int, int] = field(default_factory=dict)
-
-    def run(self, arrivals: list[float]) -> None:
-        """Let a mail come at each of *arrivals*, and go on until every one is sent."""
-        coming = [(at, number) for number, at in enumerate(arrivals)]
-        heapq.heapify(coming)
-        while coming:
-            now, number = heapq.heappop(coming)
-            before = self.waits.get(number, 0)
-            self.standing, wait = decide(self.standing, now, self.rate, returning=before > 0, roll=0.5)
-            if wait == 0:
-                self.sent.append(now)
-                continue
-            self.waits[number] = before + 1
-            again = now + whole_seconds(wait).total_seconds() + next(self.late)
-            heapq.heappush(coming, (again, number))
-
-
-def lates(most: float) -> Iterator[float]:
-    """Up to *most* seconds, in no order."""
-    number = 0
-    while True:
-        number = (number * 1103515245 + 12345) % 2**31
-        yield most * number / 2**31
-
-
-@pytest.mark.parametrize("rate", [0.5, 10.0, 100.0])
-@pytest.mark.parametrize("late", [0.05, 0.5])
-def test_five_hundred_at_once_go_out_at_the_rate_and_nearly_all_wait_once(rate: float, late: float) -> None:
-    play = Play(rate, lates(late))
-    play.run([1000 + number * 0.003 for number in range(500)])
-    lasted = play.sent[-1] - play.sent[0]
-    assert 500 / rate - 2 * BURST - 2 <= lasted <= 500 / rate + 2 + late
-    assert max(play.waits.values()) <= 2
-    assert sum(play.waits.values()) <= 510
-
-
-def test_more_than_may_go_for_long_are_sent_at_the_rate_in_their_order() -> None:
-    play = Play(10, lates(0.3))
-    play.run([1000 + number / 15 for number in range(1500)])
-    assert (play.sent[-1] - play.sent[0]) <= 1500 / 10 * 1.05
-    assert max(play.waits.values()) <= 3
-
-
-def test_fewer_than_may_go_never_wait() -> None:
-    play = Play(10, lates(0.3))
-    play.run([1000 + number / 9 for number in range(300)])
-    assert play.waits == {}
-
-
-@given(rate=st.floats(0.01, 500), steps=st.lists(st.tuples(st.floats(0, 2), st.booleans()), max_size=150))
-def test_no_order_of_mails_gets_more_than_the_rate(rate: float, steps: list[tuple[float, bool]]) -> None:
-    now, standing, gone = 1000.0, Standing(), list[float]()
-    for step, returning in steps:
-        now += step
-        standing, wait = decide(standing, now, rate, returning=returning, roll=0)
-        assert 0 <= wait <= LONGEST
-        if wait == 0:
-            gone.append(now)
-    for first, begun in enumerate(gone):
-        for last in range(first, len(gone)):
-            # Of the second before as many may be left over, and the first counts as one.
-            assert last - first <= (gone[last] - begun + BURST) * rate + 1e-6
-
-
-@given(end=st.floats(0, 1e5), earliest=st.floats(0, 1e5), spacing=st.floats(0, 100), roll=st.floats(0, 0.999))
-def test_a_place_is_neither_too_early_nor_too_close_to_the_one_before(
-    end: float, earliest: float, spacing: float, roll: float
-) -> None:
-    earliest = max(earliest, 1000.0)
-    new, wait = join(end, 1000.0, earliest, spacing, roll)
-    assert 0 <= wait <= LONGEST
-    if max(end + spacing, earliest) - 1000.0 <= LONGEST:
-        assert new == max(end + spacing, earliest) == pytest.approx(1000.0 + wait)
-    else:
-        assert new == end, "who would wait too long gets no place"
-        assert wait >= LONGEST / 2
-
-
-async def test_every_domain_has_a_budget_of_its_own_and_old_ones_are_forgotten() -> None:
-    at = [1000.0]
-    budgets = OwnBudgets(lambda: at[0])
-    asked = [await budgets.ask(name, 0.5, returning=False) for name in ("a.test", "b.test", "a.test")]
-    assert asked == [0, 0, 1]
-    for number in range(30_000):
-        at[0] += 10
-        await budgets.ask(f"{number}.test", 0.5, returning=False)
-    assert len(budgets._standings) <= 10_001  # what is forgotten cannot be told from outside
+def test_a_domain_is_the_same_in_upper_case_and_behind_the_last_at() -> None:
+    assert domain_of('"a@b"@Example.ORG') == "example.org"

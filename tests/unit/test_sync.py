@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -12,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock import ConfigError
+from penstock.pacing.lines import Busy
 from services.sync.app import build
-from services.sync.hosts import Host, Terms
-from services.sync.ports import Busy, NotNow, Refused
+from services.sync.hosts import hosts
+from services.sync.ports import NotNow, Refused
 from services.sync.retry_after import SHORTEST, retry_after
-from services.sync.settings import SOURCES
-from services.sync.sources import Wanted, parse_sources, per_second, read_sources
+from services.sync.settings import SOURCES, Settings
+from services.sync.sources import Wanted, parse_sources, read_sources
 
 FAILED, PAUSED, HOUR = NotNow("500"), NotNow("429", after=timedelta(seconds=7), failed=False), timedelta(hours=1)
 ORDERS = """\
@@ -39,91 +39,70 @@ sources:
 class At:
     """A host at an instant that the test sets."""
 
-    def __init__(self, rate: float = 1000.0, failures: int = 2) -> None:
-        self.now = 0.0
-        self.host = Host("api", Terms(rate, failures, timedelta(seconds=10)), lambda: self.now)
+    def __init__(self, rate: float = 1000.0) -> None:
+        self.now = 1000.0
+        settings = Settings(breaker_failures=2, breaker_cooldown=timedelta(seconds=10), rate=1.0)
+        self.hosts = hosts(settings.terms(), {"api": rate}, lambda: self.now)
 
-    def ask(self, after: float = 0.0, error: BaseException | None = None) -> None:
+    async def ask(
+        self, after: float = 0.0, error: BaseException | None = None, *, host: str = "api", returning: bool = True
+    ) -> None:
         """One request so much later, which ends with *error*. Raises ``Busy``."""
         self.now += after
-        with suppress(NotNow, Refused, asyncio.CancelledError), self.host.request():
-            if error is not None:
-                raise error
+        with suppress(NotNow, Refused):
+            async with self.hosts.passing(host, returning=returning):
+                if error is not None:
+                    raise error
 
-    def busy(self, after: float = 0.0) -> float:
+    async def busy(self, after: float = 0.0, *, host: str = "api", returning: bool = True) -> float:
         """For how long the host is left alone, asked so much later."""
         with pytest.raises(Busy) as caught:
-            self.ask(after)
+            await self.ask(after, host=host, returning=returning)
         return caught.value.after.total_seconds()
 
 
-def test_a_breaker_opens_after_failures_one_after_the_other_only() -> None:
-    at = At(failures=2)
-    for error in (FAILED, None, FAILED, Refused("404"), FAILED, PAUSED):
-        at.ask(8, error)
-    assert at.busy() == 7
-    at.ask(8, FAILED)
-    at.ask(0, FAILED)
-    assert at.busy() == 10
+async def test_a_host_is_left_alone_after_failures_one_after_the_other_only() -> None:
+    at = At()
+    for error in (FAILED, None, FAILED, Refused("404"), FAILED, NotNow("429", failed=False), FAILED, PAUSED):
+        await at.ask(0, error)
+    assert await at.busy() == 7
+    await at.ask(7, FAILED)
+    await at.ask(0, FAILED)
+    assert await at.busy() == 10
 
 
-def test_an_open_breaker_lets_one_try_and_stays_open_twice_as_long_when_that_fails() -> None:
-    at = At(failures=1)
-    at.ask(0, FAILED)
-    assert at.busy(9) == 1
-    at.ask(1, FAILED)
-    assert at.busy() == 20
-    at.ask(20)
-    for _ in range(3):
-        at.ask()
-    at.ask(0, FAILED)
-    assert at.busy() == 10, "what was before is forgotten"
+async def test_a_host_that_still_fails_is_left_alone_for_twice_as_long_up_to_16_times() -> None:
+    at, waits = At(), list[float]()
+    await at.ask(0, FAILED)
+    await at.ask(0, FAILED)
+    for _ in range(6):
+        waits.append(await at.busy())
+        await at.ask(waits[-1], FAILED)
+    assert waits == [10, 20, 40, 80, 160, 160]
+    await at.ask(160)
+    await at.ask(0, FAILED)
+    await at.ask(0, FAILED)
+    assert await at.busy() == 10, "what was before is forgotten"
 
 
-def test_while_one_tries_the_others_wait_and_one_that_was_broken_off_says_nothing() -> None:
-    at = At(failures=1)
-    at.ask(0, FAILED)
-    at.now = 10
-    with at.host.request():
-        assert at.busy() == 2
-    at.ask(0, FAILED)
-    at.ask(10, asyncio.CancelledError())
-    at.ask(0, FAILED)
-    assert at.busy() == 20
+@pytest.mark.parametrize("first", [[PAUSED], [FAILED, FAILED]])
+async def test_a_hundred_that_wait_for_a_host_do_not_come_back_at_once(first: list[NotNow]) -> None:
+    at = At(rate=10)
+    for error in first:
+        await at.ask(0, error)
+    waits = [await at.busy(returning=False) for _ in range(100)]
+    assert waits == sorted(waits)
+    assert waits[-1] - waits[0] >= 9
+    assert max(waits.count(wait) for wait in waits) <= 11
 
 
-def test_what_began_before_it_opened_neither_closes_it_nor_keeps_it_open() -> None:
-    at = At(failures=1)
-    with at.host.request():
-        at.ask(0, FAILED)
-    assert at.busy() == 10
-    at.ask(10)
-    with suppress(NotNow), at.host.request():
-        at.ask(0, FAILED)
-        at.now += 5
-        raise FAILED
-    assert at.busy() == 5
-
-
-@given(rate=st.floats(0.05, 500), waits=st.lists(st.floats(0, 2), max_size=200))
-def test_a_host_is_never_asked_more_often_than_its_rate(rate: float, waits: list[float]) -> None:
-    at, asked = At(rate), []
-    for wait in waits:
-        with suppress(Busy):
-            at.ask(wait)
-            asked.append(at.now)
-    for first, begun in enumerate(asked):
-        for last in range(first, len(asked)):
-            # Of the second before as many may be left over, and the first counts as one.
-            assert last - first <= (asked[last] - begun + 1) * rate + 1e-6
-
-
-def test_who_has_to_wait_for_the_rate_may_ask_when_the_time_is_up() -> None:
+async def test_a_host_that_the_file_names_has_its_own_rate_and_the_others_that_of_the_settings() -> None:
     at = At(rate=0.5)
-    at.ask()
-    wait = at.busy()
-    at.ask(wait)
-    assert at.busy() == 2
+    for _ in range(2):
+        await at.ask(host="other")
+    assert await at.busy(host="other") == 1
+    await at.ask()
+    assert await at.busy() == 1
 
 
 @given(st.text())
@@ -157,7 +136,7 @@ def test_the_file_that_is_shipped_pulls_nothing_and_its_example_can_be_read() ->
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("30/m", "fast", "2: host api.example.org: 'fast' is no rate such as 5/s, 30/m or 1000/h"),
+        ("30/m", "fast", "2: host api.example.org: 'fast' is no rate such as 10/s, 30/m or 1000/h"),
         ("{rate: 30/m}", "{}", "2: host api.example.org: rate is missing"),
         ("  orders:", "  Orders:", "4: source Orders: a name has a-z"),
         ("https://", "ftp://", "5: source orders: url must be such as"),
@@ -176,12 +155,6 @@ def test_a_source_that_cannot_be_meant_is_refused_with_its_line(old: str, new: s
     with pytest.raises(ConfigError) as caught:
         parse_sources(ORDERS.replace(old, new))
     assert any(problem.startswith(f"sync.yaml:{words}") for problem in caught.value.problems), caught.value.problems
-
-
-@pytest.mark.parametrize("text", ["", "5", "0/s", "5/d", "-5/s", "1.5/s"])
-def test_a_rate_is_a_whole_number_in_a_time(text: str) -> None:
-    with pytest.raises(ValueError, match="is no rate"):
-        per_second(text)
 
 
 async def test_a_token_that_is_not_there_keeps_the_sync_from_starting(

@@ -5,9 +5,15 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 
+from penstock.errors import Snooze
+
 #: The longest that anybody is told to wait (seconds). Who would have to wait longer comes again some time before, gets
 #: no place in the line, and finds what is true by then.
 LONGEST = 3600.0
+
+
+class Busy(Snooze):
+    """Whoever was to be called has to be left alone for *after*. A handler lets it pass: its job loses no attempt."""
 
 
 def join(end: float, now: float, earliest: float, spacing: float, roll: float) -> tuple[float, float]:
