@@ -9,7 +9,9 @@ from datetime import timedelta
 from prometheus_client import CollectorRegistry
 
 from penstock import Handlers, Job, JobKind, Reject, Retry, RetryPolicy, Snooze, Worker, metrics
+from penstock import headers as h
 from penstock.events import JobsBegun, JobsDone, JobStarted
+from penstock.message import Message
 from penstock.testing import WorkerTest
 from tests.support.waiting import eventually
 
@@ -55,15 +57,17 @@ async def test_what_is_counted_is_what_was_finished() -> None:
     async with WorkerTest(counted.worker) as t:
         for text in ("done", "done", "fail once", "snooze once", "reject"):
             await t.publish(NOTE, Note(text))
+        again = Message(b'{"text": "done"}', {h.ATTEMPT: 2, h.PUBLISHED: t.clock.now_ms()}, "again", NOTE.name)
+        await t.send(again, NOTE.name)
         await t.settled()
         await t.advance(10 * SECOND)
-        assert (len(t.done), len(t.finished)) == (4, 7)
-    assert counted.value("jobs_total", outcome="done") == 4
-    assert [counted.value("attempts_total", result=word) for word in ("done", "failed", "put_off")] == [4, 2, 1]
-    assert counted.value("run_seconds_count") == 7
+        assert (len(t.done), len(t.finished)) == (5, 8)
+    assert counted.value("jobs_total", outcome="done") == 5
+    assert [counted.value("attempts_total", result=word) for word in ("done", "failed", "put_off")] == [5, 2, 1]
+    assert counted.value("run_seconds_count") == 8
     assert counted.value("wait_seconds_count") == 5, "only the first attempt's wait is the queue's"
-    assert counted.value("end_to_end_seconds_count") == 5, "a retried job has not ended"
-    assert [counted.value("job_attempts_bucket", le=bound) for bound in ("1.0", "2.0")] == [4, 5]
+    assert counted.value("end_to_end_seconds_count") == 6, "a retried job has not ended"
+    assert [counted.value("job_attempts_bucket", le=bound) for bound in ("1.0", "2.0")] == [4, 6]
     assert counted.value("in_progress") == 0
 
 
