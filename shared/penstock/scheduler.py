@@ -174,5 +174,7 @@ class Scheduler:
     async def _tick(self, ticking: Ticking) -> None:
         while not self._stopping:
             if self._agenda is not ticking.agenda:
+                before = ticking.agenda
                 ticking.follow(self._agenda)
+                asyncio.get_running_loop().run_in_executor(None, before.clear)
             await ticking.once()

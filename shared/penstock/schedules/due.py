@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -59,12 +59,12 @@ class Agenda:
 
     def __init__(self, schedules: Sequence[Schedule], through: int) -> None:
         #: All of them by name, also those that never come.
-        self.schedules: Mapping[str, Schedule] = {schedule.name: schedule for schedule in schedules}
+        self.schedules: dict[str, Schedule] = {schedule.name: schedule for schedule in schedules}
         groups: dict[tuple[Trigger, int | None, int | None], list[Schedule]] = {}
         for schedule in schedules:
             if schedule.enabled:
                 groups.setdefault((schedule.trigger, schedule.starts, schedule.ends), []).append(schedule)
-        self._groups = tuple(groups.values())
+        self._groups = list(groups.values())
         self._begin(through)
 
     def _begin(self, through: int) -> None:
@@ -81,6 +81,14 @@ class Agenda:
         while self._heap and self._heap[0].next <= through:
             self._put(heapq.heappop(self._heap), through)
         self._through = through
+
+    def clear(self) -> None:
+        """Be of no use any more. Of many schedules the memory is given back in a while, in which other threads run."""
+        self._heap.clear()
+        while self.schedules:
+            self.schedules.popitem()
+        while self._groups:
+            self._groups.pop()
 
     @property
     def next(self) -> int | None:

@@ -92,7 +92,8 @@ def parse(text: str, file: str, max_bytes: int = MAX_BYTES, apart: Apart | None 
         import yaml
     except ImportError as error:
         raise ConfigError(f"{file} needs PyYAML to be read: pip install 'penstock[worker]'") from error
-    if len(text) > max_bytes or len(text.encode("utf-8", "surrogatepass")) > max_bytes:
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    if size > max_bytes:
         raise ConfigError(_too_large(file, max_bytes))
     try:
         return _document(_events(text), file, apart)
