@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -209,6 +211,27 @@ async def test_a_redirect_that_is_allowed_is_followed_without_the_token(server: 
         assert len(found.items) == 2
         assert server.requests[0].headers["authorization"] == "Bearer secret"
         assert "authorization" not in other.requests[0].headers
+
+
+async def test_who_is_half_way_through_redirects_goes_before_those_who_come_for_the_first_time(
+    server: ApiServer,
+) -> None:
+    now = 1000.0
+    pacer = hosts(replace(TERMS, rate=1.0), {}, lambda: now)
+    async with api_server() as other, HttpApi(pacer, BOUNDS, {}) as api:
+        other.fill(2)
+        for _ in range(6):
+            with suppress(Busy):
+                async with pacer.passing(other.host, returning=False):
+                    pass
+        now += 2
+        server.faults.append(redirect(f"http://{other.host}/orders"))
+        source = source_of(server, f"next: paging.after, parameter: after, redirects: ['{other.host}']")
+        with pytest.raises(Busy):
+            await api.page(source_of(other), FIRST, returning=False)
+        found = await api.page(source, FIRST, returning=False)
+    assert found is not None
+    assert len(found.items) == 2
 
 
 async def test_a_next_page_may_be_a_url_in_the_answer_or_in_its_link_header(server: ApiServer) -> None:

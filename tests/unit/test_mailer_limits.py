@@ -48,5 +48,11 @@ def test_without_settings_nothing_is_limited() -> None:
     assert (terms.slots, terms.at_once, terms.rate) == (settings.slots, None, None)
 
 
+def test_a_domain_is_held_to_its_limits_and_to_what_it_was_left_alone_for_before() -> None:
+    settings = Settings(throttle="a.test=30/m", at_once="*=8", failures=7)  # type: ignore[arg-type]  # read from text
+    terms = settings.rules().terms_of("a.test")
+    assert (terms.rate, terms.at_once, terms.failures, terms.relapses) == (0.5, 8, 7, True)
+
+
 def test_a_domain_is_the_same_in_upper_case_and_behind_the_last_at() -> None:
     assert domain_of('"a@b"@Example.ORG') == "example.org"

@@ -222,9 +222,11 @@ async def test_the_log_has_a_line_for_each_change_and_none_for_a_call(caplog: py
     ]
 
 
-async def test_destinations_are_forgotten_of_which_there_is_nothing_to_remember() -> None:
+@pytest.mark.parametrize("error", [TOO_MUCH, ASKS_FOR_7_S])
+async def test_destinations_are_forgotten_of_which_there_is_nothing_to_remember(error: Ended) -> None:
     at = At()
-    await at.busy(0, TOO_MUCH)
+    with suppress(Busy):
+        await at.call(0, error)
     for number in range(25_000):
         async with at.pacer.passing(f"{number}.test", returning=False):
             pass

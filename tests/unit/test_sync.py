@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock import ConfigError
+from penstock import ConfigError, Job, Snooze
 from penstock.pacing.lines import Busy
+from penstock_jobs import SyncPull
 from services.sync.app import build
+from services.sync.handlers import Puller
 from services.sync.hosts import hosts
-from services.sync.ports import NotNow, Refused
+from services.sync.ports import NotNow, Place, Refused
 from services.sync.retry_after import SHORTEST, retry_after
 from services.sync.settings import SOURCES, Settings
-from services.sync.sources import Wanted, parse_sources, read_sources
+from services.sync.sources import Source, Wanted, parse_sources, read_sources
 
 FAILED, PAUSED, HOUR = NotNow("500"), NotNow("429", after=timedelta(seconds=7), failed=False), timedelta(hours=1)
 ORDERS = """\
@@ -103,6 +105,40 @@ async def test_a_host_that_the_file_names_has_its_own_rate_and_the_others_that_o
     assert await at.busy(host="other") == 1
     await at.ask()
     assert await at.busy() == 1
+
+
+class Waiting:
+    """An API whose host is busy. Tells who has waited before."""
+
+    def __init__(self) -> None:
+        self.returned: list[bool] = []
+
+    async def page(self, _source: Source, _place: Place, *, returning: bool) -> None:
+        self.returned.append(returning)
+        raise Busy("api is left alone", after=timedelta(seconds=5))
+
+
+class Empty:
+    """A shelf with nothing on it, where nothing is put."""
+
+    async def place(self, _source: str) -> Place:
+        return Place()
+
+    async def keep(self, *_args: object, **_options: object) -> bool:
+        raise AssertionError("there is nothing to keep")
+
+    async def ask_for(self, *_args: object) -> None:
+        raise AssertionError("nobody asked for it")
+
+
+async def test_a_pull_of_a_busy_host_is_snoozed_and_every_copy_after_the_first_has_waited() -> None:
+    api = Waiting()
+    puller = Puller(parse_sources(ORDERS), api, Empty(), max_pages=1, stale_after=HOUR)
+    for copy in (0, 1):
+        with pytest.raises(Snooze) as caught:
+            await puller.pull(Job("1", "sync.pull", SyncPull(source="orders"), copy=copy))
+        assert caught.value.after == timedelta(seconds=5)
+    assert api.returned == [False, True]
 
 
 @given(st.text())
