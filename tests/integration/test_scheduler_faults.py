@@ -13,7 +13,7 @@ import aio_pika
 import httpx2
 import pytest
 
-from penstock.schedules.events import LeadershipLost, SchedulerStandsBy, Ticked
+from penstock.schedules.events import LeadershipLost, SchedulerStandsBy, SchedulesDue, Ticked
 from penstock.schedules.model import Schedule
 from penstock.schedules.state import State
 from penstock.schedules.triggers import Every
@@ -106,6 +106,8 @@ async def test_a_leader_that_dies_in_the_midst_of_its_move_doubles_a_message_but
         await second.leads()
         with scheduler(url, file, 1, PENSTOCK_FAILPOINTS=f"{place}=kill@3") as (first, log):
             await eventually(lambda: told(log, "standing by") == 1, within=30)
+            # Just after a move, or the second one would die in the midst of its own.
+            await second.until(SchedulesDue, len(second.of(SchedulesDue)) + 1)
             second.broker.links[0].abort()  # type: ignore[attr-defined]
             await eventually(lambda: first.poll() is not None, within=30)
         await second.leads(2)
