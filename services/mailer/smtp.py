@@ -162,6 +162,9 @@ async def _forget(connection: SMTP) -> None:
         await connection.rset(timeout=_POLITE)
     except (SMTPException, OSError):
         connection.close()
+    except BaseException:  # cancelled: the answer that is still owed would be taken for that to the next command
+        connection.close()
+        raise
 
 
 async def _quit(connection: SMTP) -> None:

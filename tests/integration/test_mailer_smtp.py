@@ -13,7 +13,8 @@ from services.mailer.ports import NotNow, Refused, TooMuch
 from services.mailer.smtp import SmtpPool, SmtpServer
 from tests.support.mail_server import MailServer, mail_server
 from tests.support.mailing import ADA, SENDER, a_job, a_mailer
-from tests.support.smtp_script import HANGS_UP, SILENT, scripted
+from tests.support.smtp_script import HANGS_UP, SILENT, Script, scripted
+from tests.support.waiting import eventually
 
 MAIL = b"To: ada@example.org\r\n\r\nhello\r\n"
 
@@ -24,8 +25,9 @@ async def _server() -> AsyncIterator[MailServer]:
         yield server
 
 
-def a_pool(server: MailServer, size: int = 2, timeout: float = 5.0) -> SmtpPool:
-    return SmtpPool(SmtpServer.parse(server.url), size, timedelta(seconds=timeout))
+def a_pool(server: MailServer | Script, size: int = 2, timeout: float = 5.0) -> SmtpPool:
+    where = server.server if isinstance(server, Script) else SmtpServer.parse(server.url)
+    return SmtpPool(where, size, timedelta(seconds=timeout))
 
 
 async def sent(server: SmtpServer, *, times: int = 1, timeout: float = 5.0) -> None:
@@ -132,6 +134,17 @@ async def test_a_cancelled_send_leaves_no_half_spoken_connection_behind(server: 
         server.hold.set()
         await pool.send(MAIL, SENDER, ADA)
     assert server.connections == 2
+
+
+async def test_a_connection_that_owes_an_answer_is_not_used_again() -> None:
+    async with scripted(RCPT=[b"550 5.1.1 no such user"], RSET=SILENT) as script, a_pool(script, size=1) as pool:
+        sending = asyncio.create_task(pool.send(MAIL, SENDER, ADA))
+        assert await eventually(lambda: script.commands["RSET"] == 1)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        await pool.send(MAIL, SENDER, ADA)
+        assert script.connections == 2
 
 
 async def test_nobody_listening_is_not_now() -> None:
