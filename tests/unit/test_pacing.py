@@ -222,6 +222,16 @@ async def test_the_log_has_a_line_for_each_change_and_none_for_a_call(caplog: py
     ]
 
 
+async def test_what_was_wrong_with_a_destination_that_nobody_calls_any_more_is_forgotten_in_time() -> None:
+    at = At()
+    for number in range(25_000):
+        at.now += 1
+        with suppress(Ended, Busy):
+            async with at.pacer.passing(f"{number}.test", returning=False):
+                raise FAILED if number % 100 else TOO_MUCH
+    assert len(at.pacer._breakers) <= 10_001  # what is forgotten cannot be told from outside
+
+
 @pytest.mark.parametrize("error", [TOO_MUCH, ASKS_FOR_7_S])
 async def test_destinations_are_forgotten_of_which_there_is_nothing_to_remember(error: Ended) -> None:
     at = At()

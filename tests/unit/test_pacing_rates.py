@@ -100,6 +100,15 @@ def test_no_order_of_calls_gets_more_than_the_rate(rate: float, steps: list[tupl
             assert last - first <= (gone[last] - begun + BURST) * rate + 1e-6
 
 
+def test_a_clock_that_was_set_back_holds_nobody_up_for_longer_than_the_longest_wait() -> None:
+    a_year_ahead = 1000 + 365 * 86400.0
+    standing, wait = decide(Standing(a_year_ahead, a_year_ahead), 1000.0, 0.5, returning=True, roll=0)
+    assert 0 < wait <= LONGEST
+    later = 1000 + LONGEST
+    assert decide(standing, later, 0.5, returning=True, roll=0)[1] == 0
+    assert decide(standing, later, 0.5, returning=False, roll=0)[1] == 0
+
+
 @given(end=st.floats(0, 1e5), earliest=st.floats(0, 1e5), spacing=st.floats(0, 100), roll=st.floats(0, 0.999))
 def test_a_place_is_neither_too_early_nor_too_close_to_the_one_before(
     end: float, earliest: float, spacing: float, roll: float

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
-from penstock.pacing.lines import Busy, join, whole_seconds
+from penstock.pacing.lines import LONGEST, Busy, join, whole_seconds
 
 #: How long a call is taken to last before there was any (seconds), and the weight of the newest in the running mean.
 _GUESS = 0.05
@@ -87,12 +87,12 @@ class CircuitBreaker:
         self._times = 0  # that it was opened one after the other
         self._mended = float("-inf")  # from when on it is not one after the other any more
         self._probing = False
+        self._wrong = float("-inf")  # until when failures count, should nobody call any more
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to remember but how long calls take."""
-        quiet = self._now() > max(self._line, self._asked, self._mended)
-        return quiet and not self._inside and self._open is None and not self._failures
+        """Whether there is nothing to remember but how long calls take, and what has long been past."""
+        return not self._inside and self._now() > max(self._line, self._asked, self._mended, self._wrong)
 
     @contextmanager
     def passing(self, *, returning: bool) -> Iterator[None]:
@@ -152,6 +152,7 @@ class CircuitBreaker:
             self._close()
             return
         self._failures += 1
+        self._wrong = self._now() + LONGEST
         if verdict is Verdict.DEFERS or probe or self._failures >= self.terms.failures:
             self._leave_alone(error)
 
@@ -160,7 +161,7 @@ class CircuitBreaker:
             _log.warning("%s works again", self.name)
             self._mended = self._now() + (self._pause if self.terms.relapses else 0.0)
             self._line = self._now()  # those that wait come when they were told to; there is room for others before
-        self._open, self._failures = None, 0
+        self._open, self._failures, self._wrong = None, 0, float("-inf")
 
     def _leave_alone(self, error: BaseException | None) -> None:
         now = self._now()
@@ -168,6 +169,7 @@ class CircuitBreaker:
             self._times = 0
         self._times += 1
         self._open, self._why = now + self._pause, str(error)
+        self._wrong = self._open + LONGEST
         _log.warning("%s is left alone for %g s: %s", self.name, self._pause, error)
 
     @property

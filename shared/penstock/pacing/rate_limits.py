@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from penstock.pacing.lines import join
+from penstock.pacing.lines import LONGEST, join
 
 #: Calls that may be made at once after a pause, as seconds of the rate.
 BURST = 1.0
@@ -52,11 +52,13 @@ def decide(standing: Standing, now: float, rate: float, *, returning: bool, roll
     One that comes for the first time stands behind all that wait. One that is *returning* goes as soon as the bucket
     lets it; the instants are as far apart as the rate has it, so that is when it comes, but for a little.
     """
-    earliest = max(now, standing.used - BURST)
-    if earliest <= now and (returning or standing.line <= now):
-        return Standing(max(standing.used, now) + 1 / rate, standing.line), 0.0
-    line, wait = join(standing.line, now, earliest, 1 / rate, roll)
-    return Standing(standing.used, line), wait
+    # Further ahead is what a clock left behind that was set back since, or a lower rate.
+    used, line = min(standing.used, now + BURST + 1 / rate), min(standing.line, now + LONGEST)
+    earliest = max(now, used - BURST)
+    if earliest <= now and (returning or line <= now):
+        return Standing(max(used, now) + 1 / rate, line), 0.0
+    line, wait = join(line, now, earliest, 1 / rate, roll)
+    return Standing(used, line), wait
 
 
 class Budgets(Protocol):
