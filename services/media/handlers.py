@@ -9,10 +9,9 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path, PurePath
-from urllib.parse import quote
 
 from penstock import Job, JobTimeout, Reject, Snooze
-from penstock.service_files import Busy, Outside, source_in, whole_file
+from penstock.service_files import Busy, Outside, source_in, whole_file, word_of
 from penstock_jobs.media import ImageFormat, ImageResize, VideoThumbnail, VideoTranscode
 from services.media.ports import Images, Made, Refused, Videos
 
@@ -75,7 +74,7 @@ class Media:
         self, job: Job[VideoTranscode] | Job[VideoThumbnail] | Job[ImageResize], ending: str
     ) -> Iterator[_Files]:
         folder, source = job.args.folder, job.args.source
-        name = f"{PurePath(source).stem}-{_word(job.id)}{ending}"
+        name = f"{PurePath(source).stem}-{word_of(job.id)}{ending}"
         try:
             with (
                 source_in(self._sources, folder, source) as read,
@@ -98,8 +97,3 @@ async def _within(deadline: timedelta) -> AsyncIterator[None]:
         if not timer.expired():
             raise
         raise JobTimeout(f"not done within {deadline.total_seconds():g} s (MEDIA_TIMEOUT)") from error
-
-
-def _word(job_id: str) -> str:
-    """*job_id* as part of a file name: ids from foreign producers may hold anything."""
-    return quote(job_id, safe="", errors="replace")[:100]

@@ -15,7 +15,6 @@ from penstock.worker import CONSUMER_TIMEOUT
 
 MIB = 1024 * 1024
 
-
 _Span = Annotated[Span, Field(ge=timedelta(0), le=timedelta(days=1))]
 _Wait = Annotated[Span, Field(ge=timedelta(milliseconds=100), le=timedelta(days=1))]
 

@@ -25,15 +25,23 @@ def main() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(parent):  # it ended before this one was tied to it
         os._exit(NOT_STARTED)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(max_bytes), int(max_bytes)))
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(max_bytes), int(max_bytes)))
+    except (OSError, ValueError, OverflowError) as error:
+        _give_up(f"no files of {max_bytes} bytes can be allowed: {error}")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it, and the command would inherit that
     os.nice(_NICE)
     try:
         os.execvp(command[0], command)
     except OSError as error:
-        sys.stderr.write(f"{command[0]}: {error.strerror}\n")
-        os._exit(NOT_STARTED)
+        _give_up(f"{command[0]}: {error.strerror}")
+
+
+def _give_up(words: str) -> None:
+    """Say why there is no command to become. Never returns."""
+    sys.stderr.write(f"{words}\n")
+    os._exit(NOT_STARTED)
 
 
 if __name__ == "__main__":

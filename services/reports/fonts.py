@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,6 +25,9 @@ _BEYOND = 0x10000
 
 #: What the bold font of a family may be called.
 _BOLD = ("{}-Bold", "{}Bd")
+
+#: What reportlab raises for a font that is cut off or damaged.
+_UNREADABLE = (TTFError, OSError, struct.error, LookupError)
 
 
 @dataclass(slots=True)
@@ -53,7 +57,7 @@ def lettering(font: Path | None = None) -> Lettering:
     path = font or (DEJAVU if DEJAVU.is_file() else VERA)
     try:
         regular, bold = _registered(path)
-    except (TTFError, OSError) as error:
+    except _UNREADABLE as error:
         raise ConfigError(f"REPORTS_FONT {path}: no TrueType font that can be used: {error}") from error
     return Lettering(regular.fontName, bold.fontName, regular.face.charToGlyph)
 

@@ -8,14 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any  # results are JSON
-from urllib.parse import quote
 
 from penstock import Job, Reject
 from penstock.printable import printable
-from penstock.service_files import Outside, source_in
+from penstock.service_files import Outside, source_in, word_of
 from penstock.topology.form import near_or_all
 from penstock_jobs.reports import SalesReport, TableReport
 from services.reports.definitions import Definition
@@ -31,12 +29,8 @@ from services.reports.writing import Writing, Written
 
 _log = logging.getLogger("services.reports")
 
-
 #: The largest source that is read (bytes).
 MAX_SOURCE = 64 * 1024 * 1024
-
-#: Characters of a job's id in a file name; ids are shorter, but for some of foreign producers.
-_LONGEST = 75
 
 
 class TooManyRows(Exception):
@@ -120,7 +114,7 @@ class Reports:
         answer: AbstractContextManager[Found],
     ) -> Written:
         """Write what is *found*; the database is left before the files are completed, which takes its time, too."""
-        place, stem, letters = folder_in(self._outputs, folder), f"{name}-{_word(job_id)}", lettering(self._font)
+        place, stem, letters = folder_in(self._outputs, folder), f"{name}-{word_of(job_id)}", lettering(self._font)
         with Drafts(place, stem) as drafts, Writing(outline, formats, drafts, stem, letters) as writing:
             with answer as found:
                 reader = Reader(outline.columns, positions(outline, found.columns))
@@ -163,11 +157,3 @@ def _read(reader: Reader, batch: Sequence[Sequence[Any]], before: int) -> list[R
     except Unfit as error:
         raise Unfit(f"row {before + len(rows) + 1}: {error}") from None
     return rows
-
-
-def _word(job_id: str) -> str:
-    """*job_id* as part of a file name, and of no other's: ids from foreign producers may hold anything."""
-    word = quote(job_id, safe="", errors="replace")
-    if len(word) <= _LONGEST:
-        return word
-    return f"{word[:_LONGEST]}-{blake2b(job_id.encode(errors='replace'), digest_size=10).hexdigest()}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from penstock.topology.form import near_or_all
 from services.reports.outline import Type, Value
@@ -55,7 +55,7 @@ def read_as(type_: Type, given: object) -> Value:
     """*given* as a value of *type_*. Raises ``ValueError`` with what it should be."""
     try:
         value = _read(type_, given)
-    except (ValueError, InvalidOperation):
+    except (ValueError, ArithmeticError):  # an instant may be out of range once it is in UTC
         value = None
     if value is None:
         raise ValueError(f"must be {_EXPECTED[type_]}")
@@ -81,7 +81,7 @@ def read_arguments(parameters: Mapping[str, Parameter], given: Mapping[str, obje
 
 
 def _read(type_: Type, given: object) -> Value:
-    """None for what is of another type. Raises ``ValueError``, ``InvalidOperation``."""
+    """None for what is of another type. Raises ``ValueError``, ``ArithmeticError``."""
     match type_, given:
         case Type.BOOLEAN, bool():
             return given

@@ -14,7 +14,6 @@ from penstock.settings import Span, read_settings
 
 DEFINITIONS = Path(__file__).with_name("reports.yaml")
 
-
 _Span = Annotated[Span, Field(ge=timedelta(0), le=timedelta(days=1))]
 
 

@@ -10,7 +10,7 @@ from services.reports.outline import Type
 
 #: Texts, quoted names and comments, in which nothing is a parameter; casts; parameters; what must not be there.
 _TOKENS = re.compile(
-    r"""[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*" | \$(?P<tag>[A-Za-z_]*)\$.*?\$(?P=tag)\$
+    r"""\b[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*" | \$(?P<tag>[A-Za-z_]*)\$.*?\$(?P=tag)\$
     | (?P<comment>--[^\n]*|/\*.*?\*/) | :: | :(?P<name>[a-z_][a-z0-9_]*) | (?P<refused>;|\$\d+)""",
     re.VERBOSE | re.DOTALL,
 )

@@ -82,7 +82,7 @@ class Writing:
                 each.add(rows)
 
     def finish(self) -> Written:
-        """Complete the files and put them into their places, all of them or none."""
+        """Complete the files and put them into their places, once all of them are complete."""
         if self._csv is not None:
             self._csv.close()
         if self._xlsx is not None:

@@ -18,6 +18,9 @@ from services.reports.spelling import spelled
 #: Rows that a sheet has below its headings: https://support.microsoft.com/office/1672b34d-7043-467e-8e27-269d656771c3
 MAX_ROWS = 1_048_575
 
+#: Characters that a cell takes, those beyond U+FFFF counted twice.
+_LONGEST = 32_767
+
 #: Excel reckons with so many digits, and up to there; what has more or is larger is written as text.
 _DIGITS = 15
 _LARGEST = 10**300
@@ -43,7 +46,7 @@ class XlsxFile:
 
     def __init__(self, path: Path, outline: Outline, scratch: Path, max_rows: int = MAX_ROWS) -> None:
         self.sheets = 0
-        #: Texts that were longer than the 32,767 characters that a cell takes.
+        #: Texts that were longer than a cell takes.
         self.cut = 0
         self._outline = outline
         self._max_rows = max_rows
@@ -108,11 +111,20 @@ class XlsxFile:
                 self._write_text(row, at, spelled(value))
 
     def _write_text(self, row: int, at: int, text: str) -> None:
+        if len(text) > _LONGEST // 2:
+            whole, text = text, _shortened(text)
+            self.cut += text != whole
         if text.startswith("<r>") and text.endswith("</r>"):
             # xlsxwriter would take such a text for XML of its own, and write it as it is.
             self._sheet.write_rich_string(row, at, text[:1], self._plain, text[1:])
-        elif self._sheet.write_string(row, at, text) == -2:
-            self.cut += 1
+        else:
+            self._sheet.write_string(row, at, text)
+
+
+def _shortened(text: str) -> str:
+    """As much of *text* as a cell takes. Here and not by xlsxwriter, which cuts after it was seen what the text ends
+    with."""
+    return text.encode("utf-16-le", "replace")[: 2 * _LONGEST].decode("utf-16-le", "ignore")
 
 
 def _number_format(column: Column) -> str:

@@ -12,13 +12,18 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
+from urllib.parse import quote
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DRAFT = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 #: What opening a name says when it is a link, a file where a folder should be, or a socket.
 _NOT_SUCH = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
+
+#: Characters of a job's id in a file's name; ids are shorter, but for some of foreign producers.
+_LONGEST = 75
 
 
 class Outside(Exception):
@@ -27,6 +32,14 @@ class Outside(Exception):
 
 class Busy(Exception):
     """Somebody else is writing this very file now."""
+
+
+def word_of(job_id: str) -> str:
+    """*job_id* as part of a file's name, and of no other's: ids from foreign producers may hold anything."""
+    word = quote(job_id, safe="", errors="replace")
+    if len(word) <= _LONGEST:
+        return word
+    return f"{word[:_LONGEST]}-{blake2b(job_id.encode(errors='replace'), digest_size=10).hexdigest()}"
 
 
 @contextmanager

@@ -226,6 +226,12 @@ async def test_ffmpeg_takes_as_many_threads_as_it_may_to_read_to_scale_and_to_wr
     assert ("-threads 3" in reading, "-threads 3" in writing, "-filter_threads 3" in writing) == (True, True, True)
 
 
+async def test_a_bound_that_the_machine_does_not_have_is_no_fault_of_the_video() -> None:
+    ended = await programs.run(["true"], [], 2**64, print)
+    assert isinstance(programs.problem(ended), Failed)
+    assert str(programs.problem(ended)).startswith("no files of 18446744073709551616 bytes can be")
+
+
 async def test_a_program_sees_no_password_and_what_it_says_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RABBITMQ_URL", "amqp://media:hunter2@rabbit")
     lines: list[bytes] = []

@@ -200,6 +200,12 @@ def test_an_id_with_slashes_stays_one_file_name(resize: Callable[..., Any], tmp_
     assert {path.parent for path in tmp_path.rglob("*evil*")} == {tmp_path / "out" / "july"}
 
 
+def test_long_ids_that_begin_alike_are_different_files(resize: Callable[..., Any], tmp_path: Path) -> None:
+    for number in range(2):
+        resize(a_job(f"{'/' * 300}{number}"))
+    assert len(made_in(tmp_path / "out" / "july")) == 2
+
+
 def test_a_source_that_can_never_do_rejects_the_job_and_says_which(resize: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "in" / "july" / "text.png").write_text("text")
     (tmp_path / "in" / "july" / "link.png").symlink_to("beach.png")

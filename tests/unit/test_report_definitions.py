@@ -15,6 +15,7 @@ from services.reports.app import build
 from services.reports.command import main
 from services.reports.databases import read_places
 from services.reports.definitions import Definition, parse_definitions, read_definitions
+from services.reports.fonts import VERA
 from services.reports.outline import Bucket, Chart, ChartKind, Column, Type
 from services.reports.parameters import BadArguments
 from services.reports.settings import DEFINITIONS, Settings
@@ -170,6 +171,7 @@ def test_arguments_become_what_their_parameters_are() -> None:
         ("date", 20260731),
         ("timestamp", "2026-07-31T10:00:00"),
         ("timestamp", "yesterday"),
+        ("timestamp", "0001-01-01T00:00:00+05:00"),
     ],
 )
 def test_a_value_of_another_type_is_refused_with_what_it_should_be(type_: str, value: object) -> None:
@@ -211,6 +213,10 @@ def test_only_what_stands_outside_of_texts_and_comments_is_a_parameter() -> None
     assert "x::text" in written
     assert "g" not in written.partition("$t$ --")[2].partition("FROM")[0], "a comment could end the query too early"
     assert ":c" in statement.for_sqlite()
+
+
+def test_a_word_that_ends_in_e_does_not_change_what_the_text_behind_it_is() -> None:
+    assert Statement.parse(r"SELECT a FROM t WHERE a LIKE'\' AND b = :b AND c = 'x'").names == ("b",)
 
 
 @pytest.mark.parametrize(
@@ -271,10 +277,17 @@ def test_a_worker_refuses_to_start_without_a_database_that_a_report_is_of(
 
 
 def test_a_font_that_is_none_is_refused_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "font.ttf").write_bytes(b"no font")
     monkeypatch.setenv("REPORTS_FONT", str(tmp_path / "font.ttf"))
-    with pytest.raises(ConfigError, match=r"REPORTS_FONT"):
-        build()
+    for data in (b"no font", VERA.read_bytes()[:500], _nameless(VERA.read_bytes())):
+        (tmp_path / "font.ttf").write_bytes(data)
+        with pytest.raises(ConfigError, match=r"REPORTS_FONT"):
+            build()
+
+
+def _nameless(font: bytes) -> bytes:
+    """*font* without one of the tables that it has to have."""
+    assert font.count(b"head", 0, 500) == 1
+    return font.replace(b"head", b"haed", 1)
 
 
 def test_the_check_tells_every_mistake_and_ends_with_its_code(

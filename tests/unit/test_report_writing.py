@@ -159,10 +159,24 @@ def test_what_is_absurdly_large_is_written_all_the_same(tmp_path: Path) -> None:
     assert "2 rows" in words(tmp_path / "r.pdf")
 
 
-def test_a_text_that_is_too_long_for_a_cell_is_cut_there_and_counted(tmp_path: Path) -> None:
-    written = write(tmp_path, of(TEXT), [["x" * 40_000]])
-    assert (written.cut, len(cells(tmp_path / "r.xlsx")[0][0])) == (1, 32_767)
-    assert lines(tmp_path / "r.csv") == [["x" * 40_000]]
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" * 40_000,
+        "<r>" + "x" * 40_000 + "</r>",
+        "<r><t>" + "x" * 32_753 + "</t></r>, which would be XML once it is cut there",
+    ],
+    ids=["plain", "rich", "rich-when-cut"],
+)
+def test_a_text_that_is_too_long_for_a_cell_is_cut_there_and_counted(tmp_path: Path, text: str) -> None:
+    written = write(tmp_path, of(TEXT), [[text]], formats=("csv", "xlsx"))
+    assert (written.cut, cells(tmp_path / "r.xlsx")) == (1, [(text[:32_767],)])
+    assert lines(tmp_path / "r.csv") == [[text]]
+
+
+def test_characters_that_excel_counts_twice_are_never_cut_in_two(tmp_path: Path) -> None:
+    written = write(tmp_path, of(TEXT), [["😀" * 16_383 + "x"], ["😀" * 16_384]], formats=("xlsx",))
+    assert (written.cut, cells(tmp_path / "r.xlsx")) == (1, [("😀" * 16_383 + "x",), ("😀" * 16_383,)])
 
 
 def test_rows_that_a_sheet_does_not_hold_go_on_to_the_next(tmp_path: Path) -> None:
