@@ -17,7 +17,7 @@ def build() -> Worker:
     settings = Settings.read()
     media = _media(settings)
     handlers = Handlers()
-    # In a process of its own, whatever it starts can be stopped and has no more memory than it may; see tethered.py.
+    # In a process of its own, whatever it starts can be stopped and has no more memory than it may.
     register = partial(
         handlers.on,
         retry=settings.retry_policy(),

@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _tell(error.exit_code, [str(error)])
     except (DatabaseAway, TooSlow) as error:
         return _tell(_AWAY, [str(error)])
+    except MemoryError:
+        return _tell(1, ["a report takes more memory than it may: REPORTS_MEMORY, or what this process was given"])
     except OSError as error:
         return _tell(1, [f"{error.filename or settings.output_dir}: {error.strerror or error}"])
 
@@ -94,14 +96,19 @@ def _run(settings: Settings, asked: argparse.Namespace) -> int:
     began = time.monotonic()
     job = Job(asked.id or uuid.uuid4().hex, TABLE_REPORT.name, TABLE_REPORT.decode(asked.arguments.encode()))
     reports = reports_of(settings)
-    limit = settings.memory * 1024 * 1024  # what the worker's child may have, so that a trial is one
-    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    _cap(settings.memory * 1024 * 1024)
     try:
         told = reports.table_report(job)
     except Reject as error:
         return _tell(2, [str(error)])
     _say(orjson.dumps(told).decode())
     return _tell(0, [f"{told['rows']} rows in {time.monotonic() - began:.1f} s, at most {_peak()} MiB"])
+
+
+def _cap(memory: int) -> None:
+    """Let this process address what the worker's child may, so that a trial is one; or less, if it has to."""
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (memory if most == resource.RLIM_INFINITY else min(memory, most), most))
 
 
 def _peak() -> int:

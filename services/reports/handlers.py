@@ -77,7 +77,7 @@ class Reports:
             found = Found([column.name for column in sales.outline.columns], iter([sales.rows]))
             written = self._write(job.id, args.folder, args.region, sales.outline, ("csv", "pdf"), nullcontext(found))
         except _HOPELESS as error:
-            raise Reject(str(error)) from error
+            raise Reject(f"{args.folder}/{args.source}: {error}") from error
         return [file.partition("/")[2] for file in written.files]
 
     def table_report(self, job: Job[TableReport]) -> dict[str, Any]:
@@ -129,7 +129,7 @@ class Reports:
 
 def _added_up(args: SalesReport, source: int) -> Sales:
     if os.fstat(source).st_size > MAX_SOURCE:
-        raise BadSource(f"{args.folder}/{args.source} is larger than {MAX_SOURCE} bytes")
+        raise BadSource(f"it is larger than {MAX_SOURCE} bytes")
     with os.fdopen(os.dup(source), encoding="utf-8", newline="") as lines:
         return add_up(args.region, lines)
 

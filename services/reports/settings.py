@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     definitions: Path = DEFINITIONS
     databases: SecretStr | None = None
     #: How long a database may take for one answer, and how many rows a report may have.
-    statement_timeout: Annotated[_Span, Field(gt=timedelta(0))] = timedelta(minutes=5)
+    statement_timeout: Annotated[_Span, Field(ge=timedelta(milliseconds=1))] = timedelta(minutes=5)
     max_rows: Annotated[int, Field(ge=1)] = 5_000_000
     #: A TrueType font for PDFs, beside its bold one if there is one.
     font: Path | None = None

@@ -305,7 +305,8 @@ def test_the_check_tells_every_mistake_and_ends_with_its_code(
     assert "unable to open database file" in capsys.readouterr().err
 
 
-def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REPORTS_STATEMENT_TIMEOUT", "0")
+@pytest.mark.parametrize("value", ["0", "0.0004", "2d"])
+def test_a_patience_that_a_database_could_not_be_told_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPORTS_STATEMENT_TIMEOUT", value)
     with pytest.raises(ConfigError, match=r"REPORTS_STATEMENT_TIMEOUT"):
         Settings.read()
