@@ -51,35 +51,38 @@ class Door:
         """See ``Taker.take``. Raises ``ConnectionLost``, ``AccessRefused``."""
         answers: list[Receipt | PenstockError | None] = [None] * len(jobs)
         until = time.monotonic() + self._patience
-        while left := [place for place, answer in enumerate(answers) if answer is None]:
-            again = time.monotonic() < until
-            told, wait = self._post([jobs[place] for place in left], again=again)
-            for place, one in zip(left, told, strict=True):
-                if not (again and one.get("status") in _LATER):
+        while open_ := [place for place, answer in enumerate(answers) if answer is None]:
+            left = until - time.monotonic()
+            told, wait = self._post([jobs[place] for place in open_], left)
+            for place, one in zip(open_, told, strict=True):
+                if left <= 0 or one["status"] not in _LATER:
                     answers[place] = _answer(jobs[place], one)
             time.sleep(wait)
         return [answer for answer in answers if answer is not None]
 
-    def _post(self, jobs: Sequence[NewJob[Any]], *, again: bool) -> tuple[Sequence[Mapping[str, Any]], float]:
-        """What the door says of each of *jobs*, and how long to wait before the next question."""
+    def _post(self, jobs: Sequence[NewJob[Any]], left: float) -> tuple[Sequence[Mapping[str, Any]], float]:
+        """What the door says of each of *jobs*, and how long to wait before the next question; *left*: at most."""
         try:
             answer = self._http.post(f"{self._url}/v1/jobs", content=orjson.dumps({"jobs": [*map(_item, jobs)]}))
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            return self._later(jobs, f"no answer ({error})", _PAUSE, again=again)
+            return self._later(jobs, f"no answer ({error})", _PAUSE, left)
         if answer.status_code in _LATER:
-            return self._later(jobs, _words(answer), float(answer.headers.get("retry-after", _PAUSE)), again=again)
+            return self._later(jobs, _words(answer), _asked(answer), left)
         if answer.status_code in (401, 403):
             raise AccessRefused(f"the door at {self._url} refuses: {_words(answer)}")
         if answer.status_code not in (202, 207):
             raise ConnectionLost(f"the door at {self._url} does not take jobs: {_words(answer)}")
-        results: Sequence[Mapping[str, Any]] = answer.json()["results"]
+        results = _results(answer)
+        if len(results) != len(jobs):
+            raise ConnectionLost(f"the door at {self._url} is no intake: it answers {_words(answer)}")
         return results, _PAUSE if any(one["status"] in _LATER for one in results) else 0.0
 
     def _later(
-        self, jobs: Sequence[NewJob[Any]], why: str, wait: float, *, again: bool
+        self, jobs: Sequence[NewJob[Any]], why: str, wait: float, left: float
     ) -> tuple[Sequence[Mapping[str, Any]], float]:
-        if not again:
+        if left <= 0:
             raise ConnectionLost(f"the door at {self._url} cannot be used: {why}")
+        wait = min(wait, left)
         self._say(f"the door at {self._url} cannot be used: {why}; next try in {wait:.1f} s")
         return [{"status": 503}] * len(jobs), wait
 
@@ -87,6 +90,21 @@ class Door:
 def _item(job: NewJob[Any]) -> dict[str, Any]:
     args = orjson.Fragment(job.kind.encode(job.args))
     return {"kind": job.kind.name, "args": args, "correlation_id": job.correlation_id, "idempotency_key": job.id}
+
+
+def _results(answer: httpx2.Response) -> Sequence[Mapping[str, Any]]:
+    """What is said of each job; nothing where that is not what an intake says."""
+    try:
+        found = answer.json()["results"]
+        return found if all("status" in one for one in found) else []
+    except (ValueError, TypeError, KeyError):
+        return []
+
+
+def _asked(answer: httpx2.Response) -> float:
+    """How many seconds the door asks for. A date, as what stands before it may say, is as good as nothing."""
+    asked = answer.headers.get("retry-after", "")
+    return float(asked) if asked.isascii() and asked.isdigit() else _PAUSE
 
 
 def _answer(job: NewJob[Any], told: Mapping[str, Any]) -> Receipt | PenstockError:
