@@ -27,7 +27,7 @@ class JobsSeen:
     def __init__(self, store: Store, spec: Spec | None, kinds: tuple[str, ...]) -> None:
         self._store = store
         self._queues = {} if spec is None else _kinds_by_queue(spec, kinds)
-        self._observers = {queue.name for queue in spec.queues if queue.everything} if spec is not None else set()
+        self._observers = set() if spec is None else {queue.name for queue in spec.queues if queue.everything}
 
     async def look(self, job_id: str, client: Client) -> dict[str, Any] | None:
         """What is known of a job, None where nothing is or *client* may not know. Raises as ``Store.records``.

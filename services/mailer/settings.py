@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     sender: Address = "orders@penstock.example"
     slots: Annotated[int, Field(ge=1, le=1000)] = 16
     #: The deadline of one mail, connecting included.
-    timeout: _Span = timedelta(seconds=30)
+    timeout: Annotated[_Span, Field(gt=timedelta(0))] = timedelta(seconds=30)
     #: Mails to a domain, such as ``example.org=10/s, *=100/s``, over all mailers that share a database; and at once, in
     #: each process, such as ``example.org=2, *=8``.
     throttle: _Rates = Limits()

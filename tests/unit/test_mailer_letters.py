@@ -176,10 +176,11 @@ def test_a_url_that_cannot_be_meant_is_refused_without_being_shown(url: str) -> 
 
 def test_all_wrong_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAILER_SLOTS", "many")
+    monkeypatch.setenv("MAILER_TIMEOUT", "0")
     monkeypatch.setenv("MAILER_SENDER", "nobody")
     with pytest.raises(ConfigError) as caught:
         Settings.read()
-    assert [problem.split(":")[0] for problem in caught.value.problems] == ["MAILER_SENDER", "MAILER_SLOTS"]
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["MAILER_SENDER", "MAILER_SLOTS", "MAILER_TIMEOUT"]
 
 
 def test_retries_follow_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
