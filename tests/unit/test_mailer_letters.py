@@ -180,7 +180,8 @@ def test_all_wrong_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("MAILER_SENDER", "nobody")
     with pytest.raises(ConfigError) as caught:
         Settings.read()
-    assert [problem.split(":")[0] for problem in caught.value.problems] == ["MAILER_SENDER", "MAILER_SLOTS", "MAILER_TIMEOUT"]
+    named = [problem.partition(":")[0] for problem in caught.value.problems]
+    assert named == ["MAILER_SENDER", "MAILER_SLOTS", "MAILER_TIMEOUT"]
 
 
 def test_retries_follow_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
