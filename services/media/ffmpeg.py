@@ -59,11 +59,9 @@ class Programs:
     @classmethod
     def found(cls, ffmpeg: str, ffprobe: str) -> Self:
         """Look for both, and whether ffmpeg can write what is asked of it. Raises ``ConfigError``."""
-        programs_ = cls(
-            programs.found(ffmpeg, "MEDIA_FFMPEG", "ffmpeg"), programs.found(ffprobe, "MEDIA_FFPROBE", "ffmpeg")
-        )
-        programs_._check()
-        return programs_
+        both = cls(programs.found(ffmpeg, "MEDIA_FFMPEG", "ffmpeg"), programs.found(ffprobe, "MEDIA_FFPROBE", "ffmpeg"))
+        both._check()
+        return both
 
     def _check(self) -> None:
         try:

@@ -22,6 +22,7 @@ def folder_in(root: Path, name: str) -> Path:
     if not folder.is_relative_to(base):
         raise Outside(f"{name} is not in the output folder")
     folder.mkdir(parents=True, exist_ok=True)
+    _sync(base)
     return folder
 
 
@@ -77,7 +78,7 @@ class Drafts:
 
 
 def _sync(path: Path) -> None:
-    """Make a file, or the renames in a folder, outlive a power cut."""
+    """Make a file, or the names in a folder, outlive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
