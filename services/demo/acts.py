@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from penstock import AsyncPublisher, PenstockError
@@ -98,8 +99,9 @@ class Acts:
     async def _submit(self) -> None:
         options = ("--run", self.place.run, "--door", self.door.url, "--receipts", str(self.place.receipts))
         code, log = await self.system.crew.run("orders", "-m", "services.orders", str(self.place.orders), *options)
-        for line in log.read_text().splitlines():
-            self.screen.say(line if line.startswith("orders: ") else f"orders: {line}")
+        for line, same in groupby(log.read_text().splitlines()):
+            times = "" if (count := len(list(same))) == 1 else f" ({count} times)"
+            self.screen.say(f"orders: {line.removeprefix('orders: ')}{times}")
         if code not in _ORDERS_TAKEN:
             raise DemoFailed(f"the orders service ended with exit code {code}: see {log}")
 
@@ -107,8 +109,8 @@ class Acts:
         """Show that the door takes no bad messages; then send a round of them past it every second, so that they come
         between the good jobs."""
         refused = await trouble.knock(self.door)
-        self.screen.say(f"the door refused {refused} of 10 bad requests; malformed JSON, broken schemas and unknown")
-        self.screen.say("kinds are being sent past it, between the good jobs")
+        self.screen.say(f"the door refused {refused} of 10 bad requests: malformed JSON, broken schemas, unknown kinds")
+        self.screen.say("a careless producer sends such messages straight to the broker now, between the good jobs")
         async with AsyncPublisher(self.url, app_id="demo") as publisher:
             for _ in range(self.plan.rounds):
                 self.bad += await trouble.send(publisher, list(trouble.bad_messages(1)), self.place.run)

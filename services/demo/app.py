@@ -78,17 +78,17 @@ async def _play(place: BrokerPlace, plan: Plan, shown: Screen) -> Account:
     order_book.write(files.orders, plan.orders, files.run)
     async with running(place, files) as system, opened(place.url) as eye, at_door(system.door) as door:
         await system.start(eye, door, plan.outage)
-        shown.say(
-            f"the HTTP door at {door.url}, {system.crowd}, a relay and two schedulers are ready; "
-            f"the mail server will answer 451 for {plan.outage:g} s"
-        )
+        shown.say(f"workers of {system.crowd} are ready")
+        shown.say(f"the HTTP door at {door.url}, the relay of the outbox and two schedulers are ready")
+        if plan.outage:
+            shown.say(f"the mail server will answer 451 (not now, try again later) for {plan.outage:g} s")
         mails, receipts = Book(files.book, files.run), Book(files.receipts, files.run)
         errands = Errands(files.run, files.store, files.media / "output")
         acts = Acts(plan, files, place.url, system, eye, door, shown, mails, receipts, errands)
         found, dead = await Run(acts).play()
     shown.say(f"gave up after {plan.patience:g} s" if found.lost else "every job has ended, the workers have stopped")
     shown.table(piles(dead))
-    shown.say("they stay in their queues: `make up` and `.venv/bin/penstock dead list` show them again")
+    shown.say("they stay in their queues: `make up`, and the lines it prints, show them again")
     _tell(found, files, shown)
     return found
 
@@ -97,7 +97,7 @@ def _tell(found: Account, files: RunPlace, shown: Screen) -> None:
     if found.ticks is not None:
         shown.say(found.ticks.line)
     if again := found.doubled - found.credits.doubled:
-        shown.say(f"{again} doubled: done, but their worker was killed before it could say so")
+        shown.say(f"{again} doubled: done again, because a worker was killed after the work and before it could say so")
     if found.credits.doubled:
         shown.say(f"{found.credits.doubled} entries of credits are doubled, which must never be")
     for fault in found.faults[:_FAULTS_SHOWN]:

@@ -47,6 +47,7 @@ class Run:
             await asyncio.gather(*acts, return_exceptions=True)
         ended, until = time.time(), time.monotonic() + SETTLE_WITHIN
         await system.stop_schedulers(SETTLE_WITHIN)
+        self.acts.screen.say("waiting for what the killed workers had in hand: it comes once more")
         await self._settle(until)
         ticks = await self._ticks(ended, until)
         await system.stop_workers(DRAIN_WITHIN)
@@ -60,7 +61,7 @@ class Run:
             return []
         recorded, due = effects.recorded(self.acts.place.store), self.acts.published() - set(self.acts.bad)
         self.acts.screen.say(
-            f"the audit has recorded {len(due & recorded)} of {len(due)} jobs, and never saw an argument"
+            f"the audit has recorded {len(due & recorded)} of {len(due)} jobs that the door took, without arguments"
         )
         return [f"{len(due - recorded)} jobs are not in the audit"] if due - recorded else []
 

@@ -17,6 +17,7 @@ from services.demo.accounting import Pile
 #: How often a pipe gets a line at most (seconds).
 _LINE_EVERY = 1.0
 
+_TITLE = "Dead letters of this run"
 _ERROR_WIDTH = 70
 
 
@@ -82,10 +83,11 @@ class Lines:
         when, last = self._last
         if now != last and time.monotonic() >= when + _LINE_EVERY:
             self._last = (time.monotonic(), now)
-            self.say(f"{now.published} published, {_words(now)}, {now.dead} dead")
+            self.say(f"{now.published} published; done: {_words(now)}; {now.dead} dead")
 
     def table(self, piles: Sequence[Pile]) -> None:
         """A line for each pile, its columns aligned."""
+        self._console.print(_TITLE)
         rows = [("queue", "reason", "letters", "an example", "error"), *(_cells(pile) for pile in piles)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         for row in rows:
@@ -114,7 +116,7 @@ class Terminal(Lines):
 
     def table(self, piles: Sequence[Pile]) -> None:
         """A table."""
-        table = Table("queue", "reason", "letters", "an example", "error", title="Dead letters of this run")
+        table = Table("queue", "reason", "letters", "an example", "error", title=_TITLE)
         for pile in piles:
             table.add_row(*_cells(pile))
         self._console.print(table, soft_wrap=False)

@@ -99,8 +99,11 @@ class System:
 
     @property
     def crowd(self) -> str:
-        """The workers in words."""
-        return ", ".join(f"{family.count} {family.name}" for family in self.families)
+        """Whose workers there are, in words."""
+        *most, last = (
+            each.name if each.count == 1 else f"{each.name} ({each.count} processes)" for each in self.families
+        )
+        return f"{', '.join(most)} and {last}"
 
     @property
     def work(self) -> Sequence[str]:

@@ -17,8 +17,9 @@ def test_a_pipe_gets_one_line_for_what_happens_and_no_escape_codes() -> None:
     with Lines(Console(file=said, highlight=False, markup=False, soft_wrap=True, width=40)) as lines:
         lines.say("[bold] is no markup here")
         lines.table(PILES)
-    first, header, row = said.getvalue().splitlines()
+    first, title, header, row = said.getvalue().splitlines()
     assert first.endswith("s  [bold] is no markup here")
+    assert title == "Dead letters of this run"
     assert header.split() == ["queue", "reason", "letters", "an", "example", "error"]
     assert row.startswith("jobs.email.dead  rejected  40")
     assert row.endswith("…")
