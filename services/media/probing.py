@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any  # what ffprobe prints is JSON
 
 import orjson
 
-from services.media.ports import Refused
+from services.media.ports import Failed, Refused
 
 #: What ffprobe is asked for.
 ASKED = "format=duration:stream=codec_type,width,height,duration:stream_disposition=attached_pic"
@@ -23,8 +24,9 @@ class Video:
 
 
 def read_video(said: bytes, *, max_seconds: float, max_pixels: int) -> Video:
-    """The video that ffprobe described in *said*. Raises ``Refused`` when there is none, or none that is taken."""
-    found = orjson.loads(said)
+    """The video that ffprobe described in *said*. Raises ``Refused`` when there is none, or none that is taken,
+    and ``Failed`` when that was not ffprobe."""
+    found = _read(said)
     stream = next((one for one in found.get("streams", []) if _is_video(one)), None)
     if stream is None:
         raise Refused("no video stream")
@@ -36,6 +38,13 @@ def read_video(said: bytes, *, max_seconds: float, max_pixels: int) -> Video:
         size = f"{video.width}x{video.height}"
         raise Refused(f"it is {size}, and frames of at most {max_pixels} pixels (MEDIA_MAX_VIDEO_PIXELS) are taken")
     return video
+
+
+def _read(said: bytes) -> dict[str, Any]:
+    with suppress(orjson.JSONDecodeError):
+        if isinstance(found := orjson.loads(said), dict):
+            return found
+    raise Failed("what was asked about the video does not answer as ffprobe does: MEDIA_FFPROBE")
 
 
 def _is_video(stream: dict[str, Any]) -> bool:

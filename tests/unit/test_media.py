@@ -142,6 +142,12 @@ def test_a_video_beyond_bounds_is_refused(said: bytes, words: str) -> None:
         looked_at(said)
 
 
+@pytest.mark.parametrize("said", [b"", b"usage: probe FILE", b"[]"])
+def test_a_program_that_is_not_ffprobe_is_no_fault_of_the_video(said: bytes) -> None:
+    with pytest.raises(Failed, match=r"MEDIA_FFPROBE"):
+        looked_at(said)
+
+
 def test_how_far_it_is_is_logged_each_period_and_no_oftener(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "services.media")
     clock = [0.0]
