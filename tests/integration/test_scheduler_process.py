@@ -22,6 +22,8 @@ from tests.support.scheduling import drain, no_gap
 from tests.support.waiting import eventually
 from tests.support.working import empty
 
+pytestmark = pytest.mark.timeout(120)  # several processes start, on a machine that may be busy
+
 #: A scheduler and its log.
 Process = tuple[subprocess.Popen[bytes], Path]
 

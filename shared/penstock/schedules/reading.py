@@ -127,8 +127,8 @@ class _Reading:
 
 @contextmanager
 def _uncollected(size: int) -> Iterator[None]:
-    """Keep the garbage collector away while a large file is read: there is none, and it would look at all of it again
-    and again, for a third of the time. And from what was read, which stays: a look at it would hold up ticks."""
+    """Keep the garbage collector away while a large file is read, and from what was read, which stays: there is none,
+    and each look at all of it would hold up ticks."""
     if size < _LARGE or not gc.isenabled():
         yield
         return
