@@ -76,7 +76,8 @@ _COMMANDS: dict[str, Callable[..., Coroutine[Any, Any, str]]] = {
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m services.mailer", description="Who gets the daily digest.")
+    description = "The mailer's tables, and who gets the daily digest."
+    parser = argparse.ArgumentParser(prog="python -m services.mailer", description=description)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("migrate", help="make the mailer's tables where PENSTOCK_STORE_URL says")
     joining = commands.add_parser("subscribe", help="let an address get the digest")

@@ -18,7 +18,7 @@ from penstock.errors import ConfigError, UsageError
 from penstock.job import JobKind, NewJob, Receipt
 from penstock.message import MAX_BODY
 from penstock.publishing import Packer
-from penstock.storing import BlockingTransaction, Transaction
+from penstock.storing import BlockingTransaction, Transaction, lacks_a_table
 
 if TYPE_CHECKING:
     import sqlite3
@@ -39,7 +39,6 @@ _INSERT_AND_RING = f"WITH added AS ({_INSERT}) SELECT pg_notify('penstock_outbox
 #: The classes that a caller's own connection is one of.
 _CONNECTIONS = {("sqlite3", "Connection"), ("psycopg", "Connection"), ("psycopg", "AsyncConnection")}
 _IDLE = 0
-_NO_TABLE = "42P01"
 
 #: What AMQP can carry of an id (bytes).
 _MAX_TEXT = 255
@@ -234,7 +233,6 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        missing = getattr(error, "sqlstate", None) == _NO_TABLE or "no such table" in str(error)
-        if missing and "penstock_outbox" in str(error):
+        if lacks_a_table(error) and "penstock_outbox" in str(error):
             raise ConfigError("this database has no outbox: run penstock store migrate on it") from error
         raise

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from penstock.claims import StoreUrl
 from penstock.connect import store_for
 from penstock.errors import ConfigError
-from penstock.storing import EffectStore, Transaction
+from penstock.storing import EffectStore, Transaction, lacks_a_table
 
 
 def effect_store(url: StoreUrl, holds: str, *, connections: int = 16) -> EffectStore:
@@ -34,6 +34,10 @@ async def transaction(url: StoreUrl, holds: str) -> AsyncIterator[Transaction]:
     try:
         async with store.effect() as effect:
             yield effect.transaction
+    except Exception as error:
+        if lacks_a_table(error):
+            raise ConfigError(f"{store.shown} has no table for {holds}: run this command with migrate first") from error
+        raise
     finally:
         await store.close()
 

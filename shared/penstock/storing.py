@@ -12,6 +12,8 @@ from penstock.overlaps import Admission, Entry
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
+_UNDEFINED_TABLE = "42P01"
+
 
 class Rows(Protocol):
     """What a statement gave, all of it fetched already."""
@@ -200,3 +202,8 @@ class EffectStore(Store, Protocol):
     def blocking_effect(self) -> AbstractContextManager[BlockingEffect]:
         """As ``effect``, for the calling thread; many threads may have one each."""
         ...
+
+
+def lacks_a_table(error: Exception) -> bool:
+    """Whether *error*, of whichever driver, says that a table is not there."""
+    return getattr(error, "sqlstate", None) == _UNDEFINED_TABLE or "no such table" in str(error)
