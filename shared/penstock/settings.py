@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
@@ -66,6 +67,9 @@ def _lower(value: object) -> object:
 
 #: A duration as settings are written: seconds, or such as ``5m``. Bounds are the setting's own.
 Span = Annotated[timedelta, BeforeValidator(_span)]
+
+#: How pydantic writes a duration that is the bound of a setting.
+_BOUND = re.compile(r"datetime\.timedelta\(([^)]*)\)")
 
 _Span = Annotated[Span, Field(ge=timedelta(0), le=timedelta(days=1))]
 _Lease = Annotated[Span, Field(ge=timedelta(seconds=3), le=timedelta(hours=1))]
@@ -199,7 +203,16 @@ def _secrets(cls: type[BaseSettings], problems: list[str]) -> dict[str, Any]:
 def _lines(error: ValidationError, source: Callable[[str], str]) -> list[str]:
     """A line for each problem, without the values: one may be a secret in the wrong place."""
     problems = error.errors(include_url=False, include_input=False, include_context=False)
-    return [f"{source(str(p['loc'][0]))}: {p['msg'].removeprefix('Value error, ')}" for p in problems]
+    return [f"{source(str(p['loc'][0]))}: {_words(p['msg'])}" for p in problems]
+
+
+def _words(message: str) -> str:
+    return _BOUND.sub(_in_seconds, message.removeprefix("Value error, "))
+
+
+def _in_seconds(bound: re.Match[str]) -> str:
+    parts = dict(part.split("=") for part in bound[1].split(", ") if "=" in part)  # timedelta(0) has none
+    return f"{timedelta(**{unit: int(number) for unit, number in parts.items()}).total_seconds():g} s"
 
 
 def _source(name: str, given: dict[str, Any]) -> str:

@@ -48,6 +48,18 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings.load().slots is None
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "bound"),
+    [("PENSTOCK_STORE_LEASE", "1", "greater than or equal to 3 s"), ("PENSTOCK_DRAIN_TIMEOUT", "2d", "to 86400 s")],
+)
+def test_the_bounds_of_a_duration_are_told_in_seconds(
+    monkeypatch: pytest.MonkeyPatch, name: str, given: str, bound: str
+) -> None:
+    monkeypatch.setenv(name, given)
+    with pytest.raises(ConfigError, match=f"^{name}: Input should be .*{bound}$"):
+        Settings.load()
+
+
 def test_all_problems_are_told_at_once_by_the_name_that_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RABBITMQ_URL", "ampq://ada:hunter2@rabbit/jobs")
     monkeypatch.setenv("PENSTOCK_DRAIN_TIMEOUT", "soon")
