@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from services.demo.accounting import Pile
@@ -105,13 +105,14 @@ class Terminal(Lines):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        columns = (TextColumn("jobs ended"), BarColumn(40), MofNCompleteColumn(), TextColumn("{task.description}"))
-        self._bar = Progress(*columns, console=console, transient=True)
+        # The bar takes what the words leave: all of it fits into 80 columns.
+        columns = (BarColumn(None), TextColumn("{task.description}"))
+        self._bar = Progress(*columns, console=console, transient=True, expand=True)
         self._task = self._bar.add_task("", total=None)
 
     def show(self, now: Snapshot) -> None:
         """Move the bar."""
-        words = f"{_words(now, ' · ')} · {now.dead} dead letters"
+        words = f"{now.ended}/{now.published} ended: {_words(now)}, {now.dead} dead"
         self._bar.update(self._task, completed=now.ended, total=now.published, description=words)
 
     def table(self, piles: Sequence[Pile]) -> None:
@@ -129,9 +130,9 @@ class Terminal(Lines):
         self._bar.stop()
 
 
-def _words(now: Snapshot, between: str = ", ") -> str:
+def _words(now: Snapshot) -> str:
     counts = {"mails": now.mails, "reports": now.reports, "credits": now.credits, "others": now.others}
-    return between.join(f"{count} {name}" for name, count in counts.items())
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def _cells(pile: Pile) -> tuple[str, str, str, str, str]:

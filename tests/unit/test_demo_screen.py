@@ -36,8 +36,9 @@ def test_a_pipe_hears_of_progress_once_a_second_at_most_and_never_twice_the_same
 
 def test_a_terminal_gets_a_bar_and_a_table() -> None:
     said = io.StringIO()
-    with Terminal(Console(file=said, force_terminal=True, width=120, highlight=False)) as terminal:
-        terminal.show(Snapshot(2000, 500, 6, 10, 7))
+    with Terminal(Console(file=said, force_terminal=True, width=80, highlight=False)) as terminal:
+        terminal.show(Snapshot(2446, 1916, 6, 396, 106, 5))
         terminal.table(PILES)
-    assert "523/2000" in said.getvalue()
+    assert "2429/2446" in said.getvalue()
+    assert "106 dead" in said.getvalue()
     assert "Dead letters of this run" in said.getvalue()
