@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any  # jobs of every argument type
 from urllib.parse import quote
@@ -211,11 +211,14 @@ def _key(request: Request) -> str | None:
         raise Problem(400, "malformed", "Idempotency-Key has to be one text of 1 to 255 visible characters") from None
 
 
+def _in_trace_of(request: Request) -> AbstractContextManager[None]:
+    """A block whose publishes belong to the trace that the request's ``traceparent`` tells of, if it has one."""
+    return _adopted(request.headers) if "traceparent" in request.headers else nullcontext()
+
+
 @contextmanager
-def _in_trace_of(request: Request) -> Iterator[None]:
-    """A block whose publishes belong to the trace that the request's ``traceparent`` tells of."""
-    told = request.headers if "traceparent" in request.headers else {}
-    token = tracing.adopt(tracing.context_of(told))
+def _adopted(headers: Mapping[str, str]) -> Iterator[None]:
+    token = tracing.adopt(tracing.context_of(headers))
     try:
         yield
     finally:
