@@ -11,6 +11,7 @@ import pytest
 
 from penstock import Handlers, Job, Reject
 from penstock.claims import Claim, Mark, State, new_token
+from penstock.clock import new_job_id
 from penstock.connect import store_for
 from penstock_jobs import SEND_EMAIL, SendEmail
 from services.intake.tokens import Action, add_token
@@ -116,23 +117,24 @@ async def test_a_job_can_be_looked_at_by_who_may_read_its_kind(
 async def test_that_a_job_was_audited_does_not_say_that_it_is_done(
     intake: Intake, store_url: str, tokens: dict[str, str]
 ) -> None:
-    store = store_for(store_url)
+    store, watched, worked = store_for(store_url), new_job_id(), new_job_id()
     await store.open()
     try:
-        for queue, job_id in (("audit", "watched"), ("email", "worked")):
+        for queue, job_id in (("audit", watched), ("email", worked)):
             claim = Claim(queue, job_id, 0, new_token(), 1000, None)
             await store.claim([claim])
             assert await store.mark([Mark(claim, State.DONE, None)]) == [True]
     finally:
         await store.close()
-    assert (await look(intake, "watched", tokens["board"])).problem == "unknown-job"
-    assert (await look(intake, "worked", tokens["board"])).json["state"] == "done"
+    assert (await look(intake, watched, tokens["board"])).problem == "unknown-job"
+    assert (await look(intake, worked, tokens["board"])).json["state"] == "done"
 
 
 async def test_a_key_counts_after_a_restart_as_the_store_remembers(
     intake: Intake, url: str, folder: Path, tokens: dict[str, str], settings: dict[str, str], worker: Watched
 ) -> None:
-    asked = {"authorization": f"Bearer {tokens['mails']}", "idempotency_key": "order-1"}
+    # The store outlives a broker: its next one would know the key.
+    asked = {"authorization": f"Bearer {tokens['mails']}", "idempotency_key": new_job_id()}
     first = await intake.ask("POST", SEND, WELCOME, **asked)
     await eventually(lambda: len(worker.finished) == 1)
     with intake_process(url, folder / "two", **settings) as second:
