@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from penstock.errors import ConfigError
-from penstock.settings import Span, read_settings
+from penstock.service_settings import ServiceSettings
+from penstock.settings import Span
 
 _MIB = 1024 * 1024
 
@@ -19,10 +20,10 @@ _MIB = 1024 * 1024
 _Span = Annotated[Span, Field(gt=timedelta(0), le=timedelta(minutes=5))]
 
 
-class Settings(BaseSettings):
+class Settings(ServiceSettings):
     """What can be told to an intake. Durations are seconds, or such as ``5m``; sizes are bytes."""
 
-    model_config = SettingsConfigDict(env_prefix="INTAKE_", env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(env_prefix="INTAKE_", env_ignore_empty=True)
 
     host: str = "127.0.0.1"
     #: 0 takes a free one, which the log names.
@@ -52,7 +53,7 @@ class Settings(BaseSettings):
 
         One of them is an address that others reach where no tokens are named: the door is closed unless opened.
         """
-        settings = read_settings(cls)
+        settings = super().read()
         if settings.tokens is None and not settings.to_this_machine:
             raise ConfigError(
                 f"INTAKE_HOST is {settings.host}, which others reach, and INTAKE_TOKENS names no file: make a token "

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
-from penstock import RetryPolicy
 from penstock.pacing.circuit_breaker import Terms
-from penstock.settings import Span, read_settings
+from penstock.service_settings import Attempts, Factor, Pause, RetrySettings
 from penstock_jobs.email import Address
 from services.mailer.domains import Rules
 from services.mailer.limits import Limits, numbers, rates
@@ -27,20 +26,19 @@ def _numbers(value: object) -> object:
 
 _Rates = Annotated[Limits[float], NoDecode, BeforeValidator(_rates)]
 _Numbers = Annotated[Limits[int], NoDecode, BeforeValidator(_numbers)]
-_Span = Annotated[Span, Field(ge=timedelta(0), le=timedelta(days=1))]
 
 
-class Settings(BaseSettings):
+class Settings(RetrySettings):
     """What can be told to a mailer. Durations are seconds, or such as ``5m``."""
 
-    model_config = SettingsConfigDict(env_prefix="MAILER_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="MAILER_")
 
     #: ``smtp://[user:password@]host[:port]`` (STARTTLS when offered; insisted on when there is a password) or ``smtps://``.
     smtp_url: SecretStr = SecretStr("smtp://localhost:25")
     sender: Address = "orders@penstock.example"
     slots: Annotated[int, Field(ge=1, le=1000)] = 16
     #: The deadline of one mail, connecting included.
-    timeout: Annotated[_Span, Field(gt=timedelta(0))] = timedelta(seconds=30)
+    timeout: Annotated[Pause, Field(gt=timedelta(0))] = timedelta(seconds=30)
     #: Mails to a domain, such as ``example.org=10/s, *=100/s``, over all mailers that share a database; and at once, in
     #: each process, such as ``example.org=2, *=8``.
     throttle: _Rates = Limits()
@@ -51,24 +49,13 @@ class Settings(BaseSettings):
     attachments_dir: Path = Path("var/reports/output")
     attachments_max: Annotated[int, Field(ge=1, le=100)] = 10
     #: A mail is tried this often, after ``retry_first`` seconds, then ``retry_factor`` times as long, up to the cap.
-    attempts: Annotated[int, Field(ge=1)] = 8
-    retry_first: _Span = timedelta(seconds=5)
-    retry_factor: Annotated[float, Field(ge=1)] = 4.0
-    retry_cap: _Span = timedelta(hours=1)
-    unknown_kind_grace: _Span = timedelta(minutes=5)
+    attempts: Attempts = 8
+    retry_first: Pause = timedelta(seconds=5)
+    retry_factor: Factor = 4.0
+    retry_cap: Pause = timedelta(hours=1)
+    unknown_kind_grace: Pause = timedelta(minutes=5)
     #: Subscribers to whom one job fans a digest out, in one transaction.
     digest_page: Annotated[int, Field(ge=1, le=5000)] = 500
-
-    @classmethod
-    def read(cls) -> Self:
-        """The settings of this process's environment. Raises ``ConfigError``; values are never shown."""
-        return read_settings(cls)
-
-    def retry_policy(self) -> RetryPolicy:
-        """When a mail that could not be sent is tried again."""
-        return RetryPolicy(
-            max_attempts=self.attempts, first=self.retry_first, factor=self.retry_factor, cap=self.retry_cap
-        )
 
     def rules(self) -> Rules:
         """What mails to each domain are held to."""

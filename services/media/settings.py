@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from penstock import RetryPolicy
-from penstock.settings import Span, read_settings
+from penstock.service_settings import Attempts, Factor, Pause, RetrySettings
+from penstock.settings import Span
 from penstock.worker import CONSUMER_TIMEOUT
 
 MIB = 1024 * 1024
 
-_Span = Annotated[Span, Field(ge=timedelta(0), le=timedelta(days=1))]
 _Wait = Annotated[Span, Field(ge=timedelta(milliseconds=100), le=timedelta(days=1))]
 
 
-class Settings(BaseSettings):
+class Settings(RetrySettings):
     """What can be told to the media service. Durations are seconds, or such as ``5m``; sizes are MiB."""
 
-    model_config = SettingsConfigDict(env_prefix="MEDIA_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="MEDIA_")
 
     #: Where producers leave files, and where what is made of them appears; never made up from a job alone.
     source_dir: Path = Path("var/media/source")
@@ -47,19 +46,8 @@ class Settings(BaseSettings):
     max_image_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = 50_000_000
     #: How often the log says how far a video is.
     progress: _Wait = timedelta(seconds=10)
-    attempts: Annotated[int, Field(ge=1)] = 4
-    retry_first: _Span = timedelta(seconds=5)
-    retry_factor: Annotated[float, Field(ge=1)] = 6.0
-    retry_cap: _Span = timedelta(hours=1)
-    unknown_kind_grace: _Span = timedelta(minutes=5)
-
-    @classmethod
-    def read(cls) -> Self:
-        """The settings of this process's environment. Raises ``ConfigError`` with every problem."""
-        return read_settings(cls)
-
-    def retry_policy(self) -> RetryPolicy:
-        """When a job that failed is tried again."""
-        return RetryPolicy(
-            max_attempts=self.attempts, first=self.retry_first, factor=self.retry_factor, cap=self.retry_cap
-        )
+    attempts: Attempts = 4
+    retry_first: Pause = timedelta(seconds=5)
+    retry_factor: Factor = 6.0
+    retry_cap: Pause = timedelta(hours=1)
+    unknown_kind_grace: Pause = timedelta(minutes=5)

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from penstock import RetryPolicy
-from penstock.settings import Span, read_settings
+from penstock.service_settings import Attempts, Factor, Pause, RetrySettings
 
 DEFINITIONS = Path(__file__).with_name("reports.yaml")
 
-_Span = Annotated[Span, Field(ge=timedelta(0), le=timedelta(days=1))]
 
-
-class Settings(BaseSettings):
+class Settings(RetrySettings):
     """What can be told to the reports service. Durations are seconds, or such as ``5m``; sizes are MiB."""
 
-    model_config = SettingsConfigDict(env_prefix="REPORTS_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="REPORTS_")
 
     #: Where producers leave orders, and where reports appear; never made up from a job alone.
     source_dir: Path = Path("var/reports/source")
@@ -30,28 +27,17 @@ class Settings(BaseSettings):
     definitions: Path = DEFINITIONS
     databases: SecretStr | None = None
     #: How long a database may take for one answer, and how many rows a report may have.
-    statement_timeout: Annotated[_Span, Field(ge=timedelta(milliseconds=1))] = timedelta(minutes=5)
+    statement_timeout: Annotated[Pause, Field(ge=timedelta(milliseconds=1))] = timedelta(minutes=5)
     max_rows: Annotated[int, Field(ge=1)] = 5_000_000
     #: A TrueType font for PDFs, beside its bold one if there is one.
     font: Path | None = None
     #: A report that takes longer, or its process more memory, is stopped and counts as a failed attempt.
-    timeout: _Span = timedelta(minutes=10)
+    timeout: Pause = timedelta(minutes=10)
     memory: Annotated[int, Field(ge=128)] = 1024
     #: A report is tried this often, after ``retry_first``, then ``retry_factor`` times as long, up to the cap: with the
     #: defaults, a database may be away for an hour.
-    attempts: Annotated[int, Field(ge=1)] = 6
-    retry_first: _Span = timedelta(seconds=1)
-    retry_factor: Annotated[float, Field(ge=1)] = 10.0
-    retry_cap: _Span = timedelta(hours=1)
-    unknown_kind_grace: _Span = timedelta(minutes=5)
-
-    @classmethod
-    def read(cls) -> Self:
-        """The settings of this process's environment. Raises ``ConfigError`` with every problem."""
-        return read_settings(cls)
-
-    def retry_policy(self) -> RetryPolicy:
-        """When a report that could not be made is tried again."""
-        return RetryPolicy(
-            max_attempts=self.attempts, first=self.retry_first, factor=self.retry_factor, cap=self.retry_cap
-        )
+    attempts: Attempts = 6
+    retry_first: Pause = timedelta(seconds=1)
+    retry_factor: Factor = 10.0
+    retry_cap: Pause = timedelta(hours=1)
+    unknown_kind_grace: Pause = timedelta(minutes=5)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from penstock import RetryPolicy
 from penstock.pacing.circuit_breaker import Terms
 from penstock.pacing.rate_limits import per_second
-from penstock.settings import Span, read_settings
+from penstock.service_settings import Attempts, Factor, RetrySettings
+from penstock.settings import Span
 
 SOURCES = Path(__file__).with_name("sync.yaml")
 
@@ -27,10 +28,10 @@ def _rate(value: object) -> object:
 _Span = Annotated[Span, Field(gt=timedelta(0), le=timedelta(days=1))]
 
 
-class Settings(BaseSettings):
+class Settings(RetrySettings):
     """What can be told to a sync. Durations are seconds, or such as ``5m``."""
 
-    model_config = SettingsConfigDict(env_prefix="SYNC_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="SYNC_")
 
     #: What is pulled from where; see ``sync.yaml``.
     sources: Path = SOURCES
@@ -50,21 +51,10 @@ class Settings(BaseSettings):
     breaker_failures: Annotated[int, Field(ge=1)] = 5
     breaker_cooldown: _Span = timedelta(seconds=30)
     #: A page is tried this often, after ``retry_first``, then ``retry_factor`` times as long, up to the cap.
-    attempts: Annotated[int, Field(ge=1)] = 6
+    attempts: Attempts = 6
     retry_first: _Span = timedelta(seconds=5)
-    retry_factor: Annotated[float, Field(ge=1)] = 4.0
+    retry_factor: Factor = 4.0
     retry_cap: _Span = timedelta(minutes=15)
-
-    @classmethod
-    def read(cls) -> Self:
-        """The settings of this process's environment. Raises ``ConfigError`` with every problem."""
-        return read_settings(cls)
-
-    def retry_policy(self) -> RetryPolicy:
-        """When a page that could not be had is tried again."""
-        return RetryPolicy(
-            max_attempts=self.attempts, first=self.retry_first, factor=self.retry_factor, cap=self.retry_cap
-        )
 
     def terms(self) -> Terms:
         """How hosts are treated."""

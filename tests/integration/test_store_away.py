@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from penstock.claiming import StoreTerms
 from penstock.connect import store_for
 from penstock.events import JobFinished, StoreAnswered, StoreLost
 from penstock.outcome import Done, Duplicate, Snoozed
+from tests.support.full_disk import disk_of
 from tests.support.once_apps import INSERT, Credit, ledger, with_a_ledger
 from tests.support.postgres import PrivatePostgres, StartPostgres
 from tests.support.waiting import eventually
@@ -205,17 +203,6 @@ async def test_a_store_that_answers_late_is_waited_for(url: str, own_postgres: S
 async def not_ready(url: str) -> bool:
     """Whether the queue's one job has been delivered."""
     return await depth(url, "jobs.email") == 0
-
-
-@contextmanager
-def disk_of(size: int) -> Iterator[None]:
-    """No file of this process can grow beyond *size* bytes, as if the disk were full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def test_a_full_disk_stops_effects_and_loses_none(url: str, tmp_path: Path) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import resource
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -21,6 +19,7 @@ from services.reports.outline import Bucket, Chart, ChartKind, Column, Outline, 
 from services.reports.tally import MAX_LABELS, TooManyLabels
 from services.reports.values import Reader, Unfit
 from services.reports.writing import Writing, Written
+from tests.support.full_disk import disk_of
 
 ALL = ("csv", "xlsx", "pdf")
 TEXT = Column("text")
@@ -334,7 +333,7 @@ def test_nothing_is_seen_before_all_of_it_is_complete(tmp_path: Path) -> None:
 def test_a_full_disk_fails_the_attempt_and_leaves_what_was_there(tmp_path: Path, format_: str) -> None:
     (tmp_path / f"r.{format_}").write_text("before")
     rows = [[f"{number:0200}"] for number in range(1000)]
-    with no_file_above(20_000), pytest.raises(OSError, match="File too large"):
+    with disk_of(20_000), pytest.raises(OSError, match="File too large"):
         write(tmp_path, of(TEXT, pdf_rows=1000), *[rows] * 5, formats=(format_,))
     assert [path.name for path in tmp_path.iterdir()] == [f"r.{format_}"]
     assert (tmp_path / f"r.{format_}").read_text() == "before"
@@ -348,14 +347,3 @@ def test_what_a_killed_run_has_left_goes_with_the_next_and_nothing_else_does(tmp
     write(tmp_path, of(TEXT), [["whole"]], formats=("csv",))
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([others.scratch.name, "r.csv"])
     others.__exit__()
-
-
-@contextmanager
-def no_file_above(size: int) -> Iterator[None]:
-    """Let this process write no file larger than *size* bytes: the kernel refuses, as a full disk would."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
