@@ -81,9 +81,11 @@ def _execution(worker: Worker, threads: ThreadPoolExecutor, claiming: Claiming |
 
 
 def _cap(memory: int | None) -> None:
-    """Let the process address at most *memory* bytes during this run (soft limit, so the next run can differ)."""
+    """Let the process address at most *memory* bytes during this run (soft limit, so the next run can differ), and no
+    more than its machine allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (hard if memory is None else memory, hard))
+    most = float("inf") if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_AS, (hard if memory is None or memory > most else memory, hard))
 
 
 def _die_with_parent() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -114,6 +115,15 @@ async def test_a_child_that_takes_more_memory_than_its_cap_fails_alone(url: str,
     assert isinstance(outcome, Retried)
     assert outcome.failure.type in {"MemoryError", "penstock.errors.JobCrashed"}
     assert isinstance(await run(url, worker, "email.capped", do="answer"), Done)
+
+
+async def test_a_child_whose_machine_allows_less_than_its_cap_runs_with_that(url: str, worker: Watched) -> None:
+    await run(url, worker, "email.child", do="answer")
+    [child] = _children()
+    less = apps.CAP - 4096
+    resource.prlimit(child, resource.RLIMIT_AS, (less, less))
+    assert isinstance(await run(url, worker, "email.capped", do="answer"), Done)
+    assert _children() == {child}
 
 
 async def test_children_run_side_by_side_and_no_more_than_there_are_slots(url: str, worker: Watched) -> None:

@@ -76,6 +76,8 @@ ASYNC = JobKind("email.async", Do)
 THREAD = JobKind("email.thread", Do)
 CHILD = JobKind("email.child", Do)
 CAPPED = JobKind("email.capped", Do)
+#: Bytes that a run of it may address.
+CAP = 512 * 1024 * 1024
 
 handlers = Handlers()
 
@@ -107,7 +109,7 @@ def in_a_child(job: Job[Do]) -> object:
     return _done(job)
 
 
-@handlers.on(CAPPED, retry=MUCH_LATER, isolation="process", memory=512 * 1024 * 1024)
+@handlers.on(CAPPED, retry=MUCH_LATER, isolation="process", memory=CAP)
 async def in_a_capped_child(job: Job[Do]) -> object:
     """Do it on the event loop of a child process that has a memory cap."""
     return _done(job)
