@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from penstock.batching import Batcher
-from penstock.claims import MAX_RESULT, Answer, Claim, Mark, State, Verdict, hash_of, new_token
+from penstock.claims import MAX_RESULT, Answer, Claim, Fenced, Mark, State, Verdict, hash_of, new_token
 from penstock.errors import ConfigError, PenstockError, StoreUnavailable
 from penstock.events import ConnectFailed, Events, StoreAnswered, StoreAsked, StoreLost, StoreOpened
 from penstock.failpoints import reach
@@ -23,7 +23,8 @@ from penstock.job import Job
 from penstock.lanes import Lanes
 from penstock.outcome import Dead, DeadReason, Duplicate, Failure, Outcome, Skipped, Snoozed
 from penstock.overlaps import tick_of
-from penstock.storing import EffectStore, Store
+from penstock.own_effects import OwnEffects
+from penstock.storing import Effect, EffectStore, OwnEffectStore, Store
 
 T = TypeVar("T")
 
@@ -44,10 +45,6 @@ _EXPIRE_AT_ONCE = 1000
 _EXPIRE_PAUSE = 0.05
 
 _log = logging.getLogger("penstock.claiming")
-
-
-class Fenced(PenstockError):
-    """Another run has taken the job over; this one may not end it, and its transaction is rolled back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +70,7 @@ class Claiming:
         self._store = store
         # Asked here once: asked for each job, a protocol's isinstance takes a tenth of what the job costs.
         self._effect_store = store if isinstance(store, EffectStore) else None
+        self._own = OwnEffects(store) if isinstance(store, OwnEffectStore) else None
         self._consumer = consumer
         self._terms = terms
         self._events = events
@@ -101,22 +99,24 @@ class Claiming:
             await asyncio.gather(*chores, return_exceptions=True)
             await self._store.close()
 
-    async def claim(self, job: Job[Any], body: bytes) -> Outcome | Claim:
+    async def claim(self, job: Job[Any], body: bytes, *, own: bool = False) -> Outcome | Claim:
         """The claim to run *job* by, or what becomes of its delivery without a run. Never raises.
 
+        *own*: the job's effect runs in ``effect``, of which its claim may be a part.
         *job* has passed ``overlaps.check``, should it be a schedule's tick.
         """
         if self.away.is_set():
             return Snoozed(_AWAY, f"{self._store.shown} is away")
         args_hash = hash_of(body) if job.copy == 0 else None
         claim = Claim(self._consumer, job.id, job.copy, new_token(), self._lease, args_hash)
+        tick = tick_of(job.headers)
         reach("before-claim")
         try:
-            answer = await self._asked(self._claims.ask(claim.key, claim))
+            answer = await self._answer(claim, own=own and tick is None)
             now = time.time_ns() // 1_000_000
             if answer.verdict is not Verdict.FRESH:
                 return refusal(answer, job, now)
-            if (tick := tick_of(job.headers)) is not None:
+            if tick is not None:
                 reach("before-enter")
                 refused = await self._lanes.enter(claim, tick, _wait_of(job, now))
                 if refused is not None:
@@ -126,6 +126,19 @@ class Claiming:
         self.hold(claim)
         reach("claimed")
         return claim
+
+    async def _answer(self, claim: Claim, *, own: bool) -> Answer:
+        if not own or self._own is None:
+            return await self._asked(self._claims.ask(claim.key, claim))
+        started = time.perf_counter()
+        try:
+            answer = await self._own.begin(claim)
+        except (StoreUnavailable, ConfigError) as error:
+            self._took("claim", started, failed=True)
+            self.lost(error)
+            raise StoreUnavailable(str(error)) from error
+        self._took("claim", started)
+        return answer
 
     def hold(self, claim: Claim) -> None:
         """Renew *claim* from now on until it is let go, and let effects end by it."""
@@ -139,8 +152,24 @@ class Claiming:
             with contextlib.suppress(StoreUnavailable):
                 await self._lanes.stay(claim, away)
 
-    def let_go(self, claim: Claim) -> None:
-        """*claim* needs no further renewal. Idempotent."""
+    async def keep(self, claim: Claim, job: Job[Any]) -> Outcome | None:
+        """See to it that there is a record of *claim*, for its *job* goes on as a copy or a letter, and that is to be
+        marked: None when there is, or the store is away. A claim that was a part of its effect was rolled back with
+        it, and is made anew; when another run got between the two, this is what becomes of the delivery. Never raises.
+        """
+        if self._own is None or claim not in self._own or self.away.is_set():
+            return None
+        await self._own.leave(claim)
+        try:
+            answer = await self._asked(self._claims.ask(claim.key, claim))
+        except StoreUnavailable:
+            return None
+        return None if answer.verdict is Verdict.FRESH else refusal(answer, job, time.time_ns() // 1_000_000)
+
+    async def let_go(self, claim: Claim) -> None:
+        """*claim* needs no further renewal, and its effect no room. Idempotent."""
+        if self._own is not None and claim in self._own:
+            await self._own.leave(claim)
         self._lanes.leave(claim)
         self._since.pop(claim.token, None)
         identity = claim.job_id, claim.copy
@@ -154,15 +183,26 @@ class Claiming:
         nothing is committed, but when the store goes away during the commit that is unknown.
         """
         claim = self._held[job.id, job.copy]
-        async with self._effects.effect() as effect:
+        own = self._own
+        opened = self._effects.effect() if own is None or claim not in own else await own.enter(claim)
+        async with opened as effect:
             result = await function(job, effect.transaction)
             reach("handled")
             kept = result_of(result)
             reach("before-commit")
-            if not await self._timed("commit", effect.complete(claim, kept)):
-                raise Fenced(_FENCED)
+            if not await self._completed(effect, claim, kept):
+                raise Fenced()
         reach("committed")
         return result
+
+    async def _completed(self, effect: Effect, claim: Claim, kept: bytes | None) -> bool:
+        started, failed = time.perf_counter(), True
+        try:
+            held = await effect.complete(claim, kept)
+            failed = False
+            return held
+        finally:
+            self._took("commit", started, failed=failed)
 
     def effect_in_thread(self, function: Callable[..., object], job: Job[Any]) -> object:
         """As ``effect``, for the calling thread."""
@@ -175,7 +215,7 @@ class Claiming:
             with self._watched("commit"):
                 held = effect.complete(claim, kept)
             if not held:
-                raise Fenced(_FENCED)
+                raise Fenced()
         reach("committed")
         return result
 
@@ -206,6 +246,8 @@ class Claiming:
 
     async def release(self, claim: Claim) -> None:
         """The run was broken off: the job may be claimed again at once. Never raises."""
+        if self._own is not None and claim in self._own:
+            return  # rolled back, or about to be
         with contextlib.suppress(StoreUnavailable):
             await self._asked(self._timed("release", self._store.release([claim])))
 
@@ -253,8 +295,11 @@ class Claiming:
             failed = True
             raise
         finally:
-            if self._events.watched:
-                self._events.emit(StoreAsked(operation, time.perf_counter() - started, failed))
+            self._took(operation, started, failed=failed)
+
+    def _took(self, operation: str, started: float, *, failed: bool = False) -> None:
+        if self._events.wants(StoreAsked):
+            self._events.emit(StoreAsked(operation, time.perf_counter() - started, failed))
 
     async def _asked(self, question: Awaitable[T]) -> T:
         """The answer; a schema that went away under a running worker is a store that is away."""
@@ -276,6 +321,10 @@ class Claiming:
 
     async def _renew(self, claims: list[Claim]) -> None:
         now = time.monotonic()
+        if self._own is not None:
+            own = [claim for claim in claims if claim in self._own]
+            claims = [claim for claim in claims if claim not in self._own]
+            await asyncio.gather(*(self._asked(self._timed("renew", self._own.renew(claim))) for claim in own))
         for claim, held in zip(claims, await self._asked(self._timed("renew", self._store.renew(claims))), strict=True):
             if held:
                 self._since[claim.token] = now
@@ -296,9 +345,6 @@ class Claiming:
         while forgotten == _EXPIRE_AT_ONCE:
             forgotten = await self._asked(self._timed("expire", self._store.expire(before, _EXPIRE_AT_ONCE)))
             await asyncio.sleep(_EXPIRE_PAUSE)
-
-
-_FENCED = "another run has taken the job over"
 
 
 def refusal(answer: Answer, job: Job[Any], now_ms: int) -> Outcome:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
+from random import getrandbits
 from typing import Any  # a job's arguments are any JSON
 
 import orjson
 
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, PenstockError
 
 #: Results above this are not kept (bytes of JSON).
 MAX_RESULT = 64 * 1024
+
+
+class Fenced(PenstockError):
+    """Another run has taken the job over; this one may not end it, and its transaction is rolled back."""
+
+    def __init__(self) -> None:
+        super().__init__("another run has taken the job over")
 
 
 class State(StrEnum):
@@ -117,7 +124,7 @@ def decide(record: Record | None, claim: Claim, now: int) -> Verdict:
 
 def new_token() -> int:
     """A token no other claim has: 63 random bits. Random, not counted: a count would begin anew with the record."""
-    return int.from_bytes(os.urandom(8)) >> 1
+    return getrandbits(63)  # seeded by the system, and anew in each fork
 
 
 def hash_of(body: bytes) -> str:

@@ -13,8 +13,8 @@ from typing import Any, Protocol  # handlers of many argument types pass through
 
 from penstock import headers as h
 from penstock import overlaps, tracing
-from penstock.claiming import Claiming, Fenced, failed
-from penstock.claims import Claim
+from penstock.claiming import Claiming, failed
+from penstock.claims import Claim, Fenced
 from penstock.clock import Clock, new_job_id
 from penstock.copies import kind_of, published_ms
 from penstock.errors import DecodeError, JobCrashed, MessageError, StoreUnavailable, TooLarge, UnknownKind
@@ -125,7 +125,7 @@ class Execution:
         """
         prepared = self.prepare(delivery)
         if isinstance(prepared, tuple) and prepared[1].once is not None and claim is None:
-            claimed = await self._claim(delivery, prepared[0])
+            claimed = await self._claim(delivery, *prepared)
             if isinstance(claimed, Claim):
                 claim = claimed
             else:
@@ -146,7 +146,7 @@ class Execution:
             tracing.ended(run, outcome)
         JOB.set(None)
         if claim is not None:
-            outcome = await self._with_claim(outcome, claim)
+            outcome = await self._with_claim(outcome, claim, job)
         self._ended(job, outcome, time.perf_counter() - started, since)
         return outcome
 
@@ -194,33 +194,34 @@ class Execution:
         age = timedelta(milliseconds=max(0, self._clock.now_ms() - job.published) if job.published is not None else 0)
         return judge(error, job.attempt, handler.retry, age=age, roll=random.random())
 
-    async def _claim(self, delivery: Delivery, job: Job[Any]) -> Outcome | Claim:
+    async def _claim(self, delivery: Delivery, job: Job[Any], handler: Handler) -> Outcome | Claim:
         """The claim to run *job* by; or its outcome, when it may not run now."""
         assert self._claiming is not None, "Worker.check lets no such handler run without a store"
         if delivery.anonymous:
             return Snoozed(timedelta(), "given an id", same_copy=True)
         try:
-            return await self._claiming.claim(job, delivery.message.body)
+            own = handler.once is Once.EFFECT and handler.in_loop and not self._in_child(delivery, handler)
+            return await self._claiming.claim(job, delivery.message.body, own=own)
         except asyncio.CancelledError:
             return Released()
 
-    async def _with_claim(self, outcome: Outcome, claim: Claim) -> Outcome:
+    async def _with_claim(self, outcome: Outcome, claim: Claim, job: Job[Any]) -> Outcome:
         """*outcome* with what its settlement tells the store, or nothing, when all was told already."""
         assert self._claiming is not None
         if isinstance(outcome, Retried | Snoozed):
             await self._claiming.stay(claim, outcome.delay)
-        self._claiming.let_go(claim)
         match outcome:
             case Retried() | Dead() | Snoozed(same_copy=False):
-                return replace(outcome, claim=claim)
+                outcome = await self._claiming.keep(claim, job) or replace(outcome, claim=claim)
             case Released():
                 await self._claiming.release(claim)
+        await self._claiming.let_go(claim)
         return outcome
 
     async def _attempt(self, delivery: Delivery, job: Job[Any], handler: Handler, claim: Claim | None) -> Outcome:
         suspect = delivery.deliveries >= SUSPECT_FROM
         try:
-            if self._children is not None and (suspect or handler.isolation is Isolation.PROCESS):
+            if self._children is not None and self._in_child(delivery, handler):
                 return await self._children.run(delivery, handler, alone=suspect, claim=claim)
             result = await self._calls[job.kind](job)
             if claim is not None and handler.once is Once.LEASE and self._claiming is not None:
@@ -239,6 +240,10 @@ class Execution:
         except BaseException as error:  # noqa: BLE001 - whatever ends a handler, SystemExit too, is not the worker's end
             return self.judge(error, job, handler)
         return _DONE if result is None else Done(result)
+
+    def _in_child(self, delivery: Delivery, handler: Handler) -> bool:
+        isolated = delivery.deliveries >= SUSPECT_FROM or handler.isolation is Isolation.PROCESS
+        return isolated and self._children is not None
 
     def _not_now(self, message: Message, now: int) -> Outcome | None:
         if not message.headers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Literal, Protocol, TypeVar, overload  # a registry holds handlers of many argument types
@@ -48,6 +48,10 @@ class Handler:
     isolation: Isolation
     memory: int | None = None
     once: Once | None = None
+    in_loop: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "in_loop", inspect.iscoroutinefunction(self.function))
 
 
 class EffectRegistration(Protocol[A]):

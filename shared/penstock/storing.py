@@ -204,6 +204,32 @@ class EffectStore(Store, Protocol):
         ...
 
 
+class OwnEffect(Effect, AbstractAsyncContextManager["OwnEffect"], Protocol):
+    """An effect whose claim is a part of its own transaction: to be entered once, or abandoned."""
+
+    async def renew(self) -> None:
+        """Let the claim's lease begin anew. Safe while the handler is at work. Raises ``StoreUnavailable``."""
+        ...
+
+    async def abandon(self) -> None:
+        """Roll back what was not entered. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class OwnEffectStore(EffectStore, Protocol):
+    """A store that can claim within the effect's transaction: nothing is to be seen of it before that is committed,
+    and nothing is left when it is rolled back."""
+
+    async def begin(self, claim: Claim) -> OwnEffect | Answer:
+        """Claim, and open the transaction; the answer when that is not ``FRESH``.
+
+        Others that claim the job meanwhile are answered ``RUNNING``. A transaction left alone for its claim's lease is
+        ended when another claim finds it. The same claim must not be made again.
+        """
+        ...
+
+
 def lacks_a_table(error: Exception) -> bool:
     """Whether *error*, of whichever driver, says that a table is not there."""
     return getattr(error, "sqlstate", None) == _UNDEFINED_TABLE or "no such table" in str(error)

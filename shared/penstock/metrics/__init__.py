@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any  # events of any type
 
 from penstock import __version__
 from penstock.errors import ConfigError
-from penstock.events import AcksSent, Event, Events, Published
+from penstock.events import AcksSent, Event, Events, Published, StoreAsked
 from penstock.metrics.group import Group, Handle, Words
 from penstock.metrics.jobs import Jobs
 from penstock.metrics.links import Connections, Consumers
@@ -66,7 +66,7 @@ class Metrics:
 
     def watch(self, events: Events) -> None:
         """Count *events* from now on."""
-        often = (Published, AcksSent)
+        often = (Published, AcksSent, StoreAsked)
         for kind in self._handles:
             events.subscribe(self._note if kind in often else self, kind)
 

@@ -14,10 +14,11 @@ from penstock.errors import ConfigError, StoreUnavailable
 from penstock.overlaps import Admission, Entry
 from penstock.stores import postgres_overlap, schema
 from penstock.stores import postgres_statements as statements
-from penstock.stores.postgres_claims import PostgresClaims
+from penstock.stores.postgres_claims import ROUNDS, PostgresClaims
 from penstock.stores.postgres_connections import BRIEF, BY_KEY, PATIENCE, BlockingPool, Dialer, Pool, Session
 from penstock.stores.postgres_effects import BlockingPostgresEffect, PostgresEffect
 from penstock.stores.postgres_errors import translated
+from penstock.stores.postgres_own_effects import OwnPostgresEffect
 from penstock.storing import StoreStatus
 
 #: A worker that is stopped, or whose host has gone, does not hold its handlers' locks for ever.
@@ -157,6 +158,16 @@ class PostgresStore:
             == "off",
         }
         return [f"{self.shown}: {problem}" for problem, found in problems.items() if found]
+
+    async def begin(self, claim: Claim) -> OwnPostgresEffect | Answer:
+        """See ``OwnEffectStore.begin``."""
+        for _ in range(ROUNDS):
+            effect = OwnPostgresEffect(self._effects, self.shown)
+            if await effect.take(claim, self._now()):
+                return effect
+            if (answer := await self._claims.refused(claim)) is not None:
+                return answer
+        raise StoreUnavailable(f"{self.shown}: a record changed whenever it was claimed")
 
     def effect(self) -> AbstractAsyncContextManager[PostgresEffect]:
         """See ``EffectStore.effect``."""

@@ -13,7 +13,7 @@ from penstock.stores import postgres_statements as statements
 from penstock.stores.postgres_connections import BRIEF, BY_KEY, Dialer, Pool, Session
 from penstock.stores.postgres_errors import translated
 
-Answers = Mapping[statements.Key, Answer]
+Answers = dict[statements.Key, Answer]
 
 #: Milliseconds a claim waits behind a transaction that holds its record: one that is being committed needs less.
 _LOCKED = 1000
@@ -23,7 +23,9 @@ _LOCKED = 1000
 _SETTINGS = {**BY_KEY, **BRIEF, "synchronous_commit": "off", "lock_timeout": str(_LOCKED)}
 
 #: Rounds in which a record may change between being claimed and being looked at.
-_ROUNDS = 20
+ROUNDS = 20
+
+_FRESH = Verdict.FRESH
 
 
 class PostgresClaims:
@@ -47,7 +49,7 @@ class PostgresClaims:
         claims = statements.storable_claims(claims)
         answers: dict[statements.Key, Answer] = {}
         with translated(self._shown):
-            for _ in range(_ROUNDS):
+            for _ in range(ROUNDS):
                 left = [claim for claim in claims if claim.key not in answers]
                 if not left:
                     return [answers[claim.key] for claim in claims]
@@ -64,18 +66,37 @@ class PostgresClaims:
                 # the batch need not wait for that.
                 return await self._answers_to_locked(session, claims)
 
+    async def refused(self, claim: Claim) -> Answer | None:
+        """Why *claim* was not taken a moment ago; None: it could be taken now."""
+        claims = statements.storable_claims([claim])
+        with translated(self._shown):
+            async with self._pool.lent() as session:
+                return (await self._reasons(session, claims)).get(claims[0].key)
+
     async def _take(self, session: Session, claims: Sequence[Claim]) -> Answers:
         cursor = await session.execute(statements.TAKE, self._asked(claims), prepare=True)
         taken: Iterable[tuple[str, str, int]] = await cursor.fetchall()
         answers = {(consumer, job_id): Answer(Verdict.FRESH, until) for consumer, job_id, until in taken}
         refused = [claim for claim in claims if claim.key not in answers]
-        if refused:
-            now, records = await self._look(session, refused)
-            for claim in refused:
-                record = records.get(claim.key)
-                if (verdict := decide(record, claim, now)) is not Verdict.FRESH:
-                    answers[claim.key] = _answer(verdict, record)
+        return answers | await self._reasons(session, refused) if refused else answers
+
+    async def _reasons(self, session: Session, claims: Sequence[Claim]) -> Answers:
+        """Why *claims* were not taken; nothing of one whose record, or whoever had it, has changed since."""
+        now, records = await self._look(session, claims)
+        verdicts = {claim.key: decide(records.get(claim.key), claim, now) for claim in claims}
+        answers = {key: _answer(told, records.get(key)) for key, told in verdicts.items() if told is not _FRESH}
+        if free := [claim for claim in claims if claim.key not in answers]:
+            answers |= await self._under_way(session, free, now)
         return answers
+
+    async def _under_way(self, session: Session, claims: Sequence[Claim], now: int) -> Answers:
+        """To those of *claims* whose effects are under way: to ask again, at the latest when that run's lease ends."""
+        leases = {claim.key: claim.lease for claim in claims}
+        rows = await (await session.execute(statements.UNDER_WAY, self._asked(claims), prepare=True)).fetchall()
+        return {
+            (consumer, job_id): Answer(Verdict.RUNNING, now + max(0, leases[consumer, job_id] - (alone or 0)))
+            for consumer, job_id, alone, _ in rows
+        }
 
     async def _answers_to_locked(self, session: Session, claims: Sequence[Claim]) -> Answers:
         """To those whose records are locked: what is said there already, else to ask again soon."""
@@ -87,7 +108,7 @@ class PostgresClaims:
             if record is not None and claim.key not in unlocked:
                 verdict = decide(record, claim, now)
                 soon = Answer(Verdict.RUNNING, now + _LOCKED)
-                answers[claim.key] = soon if verdict is Verdict.FRESH else _answer(verdict, record)
+                answers[claim.key] = soon if verdict is _FRESH else _answer(verdict, record)
         return answers
 
     async def _look(self, session: Session, claims: Sequence[Claim]) -> tuple[int, Mapping[statements.Key, Record]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, TypeVar  # rows hold whatever SQL carries
@@ -20,7 +20,7 @@ from psycopg.rows import tuple_row
 from penstock.claims import StoreUrl
 from penstock.errors import ConfigError, StoreUnavailable, UsageError
 from penstock.stores.postgres_errors import connecting
-from penstock.stores.postgres_listening import ListeningConnection
+from penstock.stores.postgres_listening import ListeningConnection, checked
 
 R = TypeVar("R")
 
@@ -44,6 +44,9 @@ _DEFAULTS: Mapping[str, str] = {
     "tcp_user_timeout": "30000",
 }
 
+#: When the server waits for the next statement of an open transaction.
+_LEFT_ALONE = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
+
 _NOT_YOURS = (
     "the transaction ends with the handler, together with the mark that the job is done: do not end it yourself"
 )
@@ -54,24 +57,29 @@ class Session(ListeningConnection):
 
     patience = 0.0
     lent_to_handler = False
-    _beginning = False
+    #: Whether the statement that claims a job was prepared on it.
+    takes = False
 
-    def begin(self) -> None:
-        """Begin a transaction. The answer is taken in before the next statement, and seldom needs to be waited for."""
-        _say(self.pgconn, b"BEGIN")
-        self._beginning = True
-
-    async def end(self, words: bytes) -> bytes | None:
-        """Say *words*, of which the last is COMMIT; what the server says it did last."""
-        return await self.wait(_ended(self.pgconn, words))
-
-    async def wait(self, gen: PQGen[R], interval: float = _LOOK_EVERY, timeout: float | None = None) -> R:
-        """See psycopg: everything that is sent on the connection passes here."""
+    def wait(
+        self, gen: PQGen[R], interval: float = _LOOK_EVERY, timeout: float | None = None
+    ) -> Coroutine[Any, Any, R]:
+        """See psycopg."""
         limit = timeout or (None if self.lent_to_handler else self.patience)
-        if self._beginning:
-            self._beginning = False
-            await super().wait(_answer(self.pgconn), interval, limit)
-        return await super().wait(gen, interval, limit)
+        return super().wait(gen, interval, limit)
+
+    async def tell(self, words: bytes) -> pq.abc.PGresult:
+        """Say *words*, SQL without parameters; the last statement's result. Raises psycopg's errors.
+        For whoever has borrowed the session."""
+        if self.lock.locked():
+            async with self.lock:
+                pass
+        return await self.say(words, self.patience)
+
+    async def touch(self) -> None:
+        """Let the server see a sign of life, unless it is at work. For others than who has borrowed the session."""
+        if self.pgconn.transaction_status in _LEFT_ALONE and not self.lock.locked():
+            async with self.lock:
+                await self.say(b"", self.patience)
 
     async def commit(self) -> None:
         """Raise ``UsageError``: an effect that is committed without its mark could happen twice."""
@@ -90,20 +98,20 @@ class BlockingSession(psycopg.Connection[tuple[Any, ...]]):
     _beginning = False
 
     def begin(self) -> None:
-        """See ``Session.begin``."""
-        _say(self.pgconn, b"BEGIN")
+        """Begin a transaction. The answer is taken in before the next statement, and seldom needs to be waited for."""
+        self.pgconn.send_query(b"BEGIN")
         self._beginning = True
 
-    def end(self, words: bytes) -> bytes | None:
-        """See ``Session.end``."""
-        return self.wait(_ended(self.pgconn, words))
+    def tell(self, words: bytes) -> pq.abc.PGresult:
+        """See ``Session.tell``."""
+        return self.wait(_said(self.pgconn, words))
 
     def wait(self, gen: PQGen[R], interval: float = _LOOK_EVERY, timeout: float | None = None) -> R:
         """See ``Session.wait``."""
         limit = timeout or (None if self.lent_to_handler else self.patience)
         if self._beginning:
             self._beginning = False
-            super().wait(_answer(self.pgconn), interval, limit)
+            checked(super().wait(execute(self.pgconn), interval, limit))
         return super().wait(gen, interval, limit)
 
     def commit(self) -> None:
@@ -115,24 +123,9 @@ class BlockingSession(psycopg.Connection[tuple[Any, ...]]):
         raise UsageError(_NOT_YOURS)
 
 
-def _say(connection: pq.abc.PGconn, words: bytes) -> None:
+def _said(connection: pq.abc.PGconn, words: bytes) -> PQGen[pq.abc.PGresult]:
     connection.send_query(words)
-    connection.flush()
-
-
-def _ended(connection: pq.abc.PGconn, words: bytes) -> PQGen[bytes | None]:
-    _say(connection, words)
-    return (yield from _answer(connection))
-
-
-def _answer(connection: pq.abc.PGconn) -> PQGen[bytes | None]:
-    """What the server did last, in its own word. Raises psycopg's errors."""
-    results = yield from execute(connection)
-    for result in results:
-        if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
-            raise psycopg.errors.error_from_result(result)
-    said: bytes | None = results[-1].command_status
-    return said
+    return checked((yield from execute(connection)))
 
 
 class Dialer:
@@ -206,7 +199,10 @@ class Pool:
 
     async def borrow(self) -> Session:
         """As ``lent``, until it is given back."""
-        await self._turn()
+        if self._turns.locked():
+            await self._turn()
+        else:
+            await self._turns.acquire()
         try:
             return await self._take()
         except BaseException:
@@ -223,9 +219,6 @@ class Pool:
         self._idle.append(session)
 
     async def _turn(self) -> None:
-        if not self._turns.locked():
-            await self._turns.acquire()
-            return
         try:
             async with asyncio.timeout(self._patience.total_seconds()):
                 await self._turns.acquire()

@@ -82,7 +82,7 @@ class PostgresEffect:
     async def __aenter__(self) -> PostgresEffect:
         self._session = await self._pool.borrow()
         try:
-            self._session.begin()
+            await self._session.tell(b"BEGIN")
         except Error as error:
             await self._pool.give_back(self._session)
             raise_meaning(error, self._shown)
@@ -96,7 +96,7 @@ class PostgresEffect:
         self._session.lent_to_handler = False
         try:
             if error is not None:
-                await self._roll_back(error)
+                await roll_back(self._session, error, self._shown)
             elif not self._ended:
                 await self._end(b"COMMIT")
         finally:
@@ -115,20 +115,12 @@ class PostgresEffect:
     async def _end(self, words: bytes) -> None:
         self._session.lent_to_handler, self._ended = False, True
         try:
-            _check_committed(await self._session.end(words))
+            check_committed((await self._session.tell(words)).command_status)
         except BaseException as error:
-            await self._roll_back(error)
+            await roll_back(self._session, error, self._shown)
             if isinstance(error, Error):
                 raise_meaning(error, self._shown, ours=False)
             raise
-
-    async def _roll_back(self, error: BaseException) -> None:
-        with suppress(Error):  # the pool ends the connection then, and the server the transaction
-            await self._session.execute("ROLLBACK", prepare=False)
-        if isinstance(error, asyncio.CancelledError):
-            # psycopg asks the server to break off the statement, and a late asking would hit the next borrower's.
-            await self._session.close()
-        _raise_if_lost(error, self._session, self._shown)
 
 
 class BlockingPostgresEffect:
@@ -174,7 +166,7 @@ class BlockingPostgresEffect:
     def _end(self, words: bytes) -> None:
         self._session.lent_to_handler, self._ended = False, True
         try:
-            _check_committed(self._session.end(words))
+            check_committed(self._session.tell(words).command_status)
         except BaseException as error:
             self._roll_back(error)
             if isinstance(error, Error):
@@ -184,16 +176,29 @@ class BlockingPostgresEffect:
     def _roll_back(self, error: BaseException) -> None:
         with suppress(Error):  # as above
             self._session.execute("ROLLBACK", prepare=False)
-        _raise_if_lost(error, self._session, self._shown)
+        raise_if_lost(error, self._session, self._shown)
 
 
-def _check_committed(said: bytes | None) -> None:
-    """PostgreSQL answers a COMMIT after a failed statement with a rollback and no error."""
+async def roll_back(session: Session, error: BaseException | None, shown: str) -> None:
+    """Roll back what *session* has open, because of *error* if there is one.
+
+    Raises ``StoreUnavailable`` for a handler's error that says that the connection broke.
+    """
+    with suppress(Error):  # the pool ends the connection then, and the server the transaction
+        await session.execute("ROLLBACK", prepare=False)
+    if isinstance(error, asyncio.CancelledError):
+        # psycopg asks the server to break off the statement, and a late asking would hit the next borrower's.
+        await session.close()
+    raise_if_lost(error, session, shown)
+
+
+def check_committed(said: bytes | None) -> None:
+    """PostgreSQL answers a COMMIT after a failed statement with a rollback and no error: raise one then."""
     if said != b"COMMIT":
         raise errors.InFailedSqlTransaction("a statement of the transaction had failed: it was rolled back")
 
 
-def _raise_if_lost(error: BaseException, session: Session | BlockingSession, shown: str) -> None:
+def raise_if_lost(error: BaseException | None, session: Session | BlockingSession, shown: str) -> None:
     """What a handler met on the bare connection is not the handler's failure when that connection broke."""
     if isinstance(error, Error) and session.broken:
         raise_meaning(error, shown, ours=False)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar  # rows hold whatever SQL carries
 
 import psycopg
+from psycopg import pq
 from psycopg.abc import PQGen
+from psycopg.generators import execute
 from psycopg.waiting import Ready, Wait
 
 R = TypeVar("R")
 
 #: Seconds within which nearly every answer comes.
 _SOON = 0.1
+
+_FINE = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY)
 
 
 class ListeningConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
@@ -49,6 +53,40 @@ class ListeningConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
             raise
         self._listen_no_more()
         return await super().wait(gen, interval, timeout)
+
+    async def say(self, words: bytes, limit: float) -> pq.abc.PGresult:
+        """Say *words*, SQL without parameters, and wait *limit* seconds for the last statement's result.
+
+        With nothing of psycopg in between, that takes a third of the processor's time. Not while somebody else says
+        something. Raises psycopg's errors; a connection of which the answer was not waited for is ended.
+        """
+        connection = self.pgconn
+        connection.send_query(words)
+        try:
+            if connection.flush():  # there is no room for what is sent
+                results = await super().wait(execute(connection), timeout=limit)
+            else:
+                results = await self._results(connection, limit)
+        except BaseException:
+            self._listen_no_more()
+            connection.finish()
+            raise
+        return checked(results)
+
+    async def _results(self, connection: pq.abc.PGconn, limit: float) -> list[pq.abc.PGresult]:
+        results: list[pq.abc.PGresult] = []
+        while True:
+            if connection.is_busy():
+                if not await self._heard_soon():
+                    limit -= _SOON
+                    if limit <= 0:
+                        raise psycopg.OperationalError("wait timeout expired")
+                    continue
+                connection.consume_input()
+            elif (result := connection.get_result()) is None:
+                return results
+            else:
+                results.append(result)
 
     async def close(self) -> None:
         """See psycopg."""
@@ -95,6 +133,14 @@ class ListeningConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(False)
+
+
+def checked(results: Sequence[pq.abc.PGresult]) -> pq.abc.PGresult:
+    """The last of *results*. Raises psycopg's error when one of them is a failure."""
+    for result in results:
+        if result.status not in _FINE:
+            raise psycopg.errors.error_from_result(result)
+    return results[-1]
 
 
 class _Interrupted(Generator[Any, Any, R]):

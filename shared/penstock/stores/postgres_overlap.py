@@ -40,7 +40,7 @@ async def enter(session: Session, entry: Entry, now: int | None) -> Admission:
     job = storable(entry.claim.job_id)
     entry = replace(entry, claim=replace(entry.claim, job_id=job))
     place = {"consumer": entry.claim.consumer, "schedule": entry.schedule, "job_id": job, "now": now}
-    session.begin()
+    await session.tell(b"BEGIN")
     [[instant, *found]] = await _rows(session, _LOCK, place)
     lane = Lane(*found)
     rows = await _rows(session, _STANDINGS, {**place, "jobs": [job, lane.holder, lane.waiting]})

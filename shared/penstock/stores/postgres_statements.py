@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any  # rows hold whatever SQL carries
@@ -19,23 +20,53 @@ _COLUMNS = "r.consumer, r.job_id, r.copy, r.state, r.token, r.until, r.args_hash
 #: Rows are locked in one order by every statement that locks several, so that no two of them wait for each other.
 IN_ORDER = 'consumer COLLATE "C", job_id COLLATE "C"'
 
-#: ``claims.decide`` as a condition: the claims that are FRESH, and only they, are written and returned. A row that
-#: another transaction holds is waited for and then looked at as that one left it.
-TAKE = f"""INSERT INTO penstock_records AS r (consumer, job_id, copy, state, token, until, args_hash, claimed)
-    SELECT consumer, job_id, copy, 'running', token, now + lease, args_hash, now
-    FROM json_to_recordset(%(asked)s::json)
-        AS asked (consumer text, job_id text, copy integer, token bigint, lease bigint, args_hash text),
-        (SELECT {NOW}) AS clock (now)
-    ORDER BY {IN_ORDER}
-    ON CONFLICT (consumer, job_id) DO UPDATE SET copy = excluded.copy, state = 'running', token = excluded.token,
-        until = excluded.until, args_hash = coalesce(excluded.args_hash, r.args_hash), result = NULL,
-        claimed = excluded.claimed
+#: What stands for a record that may not be there yet: an advisory lock (of the transaction) by its key.
+_KEY = "hashtextextended(job_id, hashtextextended(consumer, 1885695603))"
+_FREE = f"pg_try_advisory_xact_lock({_KEY})"
+
+#: ``claims.decide`` as a condition: the claims that are FRESH, and only they, are written. A row that another
+#: transaction holds is waited for and then looked at as that one left it.
+_OVER = """ON CONFLICT (consumer, job_id) DO UPDATE SET copy = excluded.copy, state = excluded.state,
+        token = excluded.token, until = excluded.until, args_hash = coalesce(excluded.args_hash, r.args_hash),
+        result = NULL, claimed = excluded.claimed
     WHERE (excluded.copy = 0 AND excluded.args_hash <> r.args_hash) IS NOT TRUE
         AND r.state NOT IN ('done', 'skipped')
         AND (excluded.copy > r.copy
             OR excluded.copy = r.copy AND r.state = 'running'
-            AND (r.token = excluded.token OR r.until <= excluded.claimed))
+            AND (r.token = excluded.token OR r.until <= excluded.claimed))"""
+_INTO = "INSERT INTO penstock_records AS r (consumer, job_id, copy, state, token, until, args_hash, claimed)"
+
+#: A batch of claims, whose runs are to be seen by all. Passes over those whose effects are under way.
+TAKE = f"""{_INTO}
+    SELECT consumer, job_id, copy, 'running', token, now + lease, args_hash, now
+    FROM json_to_recordset(%(asked)s::json)
+        AS asked (consumer text, job_id text, copy integer, token bigint, lease bigint, args_hash text),
+        (SELECT {NOW}) AS clock (now)
+    WHERE {_FREE}
+    ORDER BY {IN_ORDER}
+    {_OVER}
     RETURNING r.consumer, r.job_id, r.until"""
+
+#: One claim, in the transaction of its effect: what is committed with that says that the job is done.
+TAKE_WITHIN = f"""PREPARE penstock_take (text, text, integer, bigint, bigint, text, bigint) AS {_INTO}
+    SELECT consumer, job_id, copy, 'done', token, now + lease, args_hash, now
+    FROM (VALUES ($1, $2, $3, $4, $5, $6)) AS asked (consumer, job_id, copy, token, lease, args_hash),
+        (SELECT coalesce($7, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)) AS clock (now)
+    WHERE {_FREE}
+    {_OVER}
+    RETURNING r.ctid"""
+
+#: The claims whose effects are under way in another transaction, and for how long that has been left alone (ms; null
+#: while it works). One that was left alone for a lease is ended: its worker is frozen, or gone.
+UNDER_WAY = f"""SELECT consumer, job_id, alone, CASE WHEN alone >= lease THEN pg_terminate_backend(pid) END
+    FROM (SELECT asked.*, {_KEY} AS key
+            FROM json_to_recordset(%(asked)s::json) AS asked (consumer text, job_id text, lease bigint)) AS asked
+        JOIN pg_locks AS l ON l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND l.classid = ((key >> 32) & 4294967295)::oid AND l.objid = (key & 4294967295)::oid
+        LEFT JOIN (SELECT pid AS of_pid, CASE WHEN state LIKE 'idle in transaction%%'
+            THEN floor(extract(epoch FROM clock_timestamp() - state_change) * 1000)::bigint END AS alone
+            FROM pg_stat_activity) AS activity ON of_pid = pid"""
 
 #: The instant and what is remembered, a row for each claim; all columns but the first are null where nothing is.
 FIND = f"""SELECT clock.now, {_COLUMNS} FROM (SELECT {NOW}) AS clock (now),
@@ -88,6 +119,9 @@ SETTINGS = "SELECT current_setting('fsync'), current_setting('synchronous_commit
 
 Key = tuple[str, str]
 
+#: Finds names that need only be put in quotes.
+_PLAIN = re.compile(r"[A-Za-z0-9._:/@-]*", re.ASCII).fullmatch
+
 
 def storable(text: str) -> str:
     """*text* as a column can hold it: PostgreSQL has no zero character, and job ids may come from anywhere."""
@@ -134,9 +168,31 @@ def record(row: tuple[Any, ...]) -> Record:
     return Record(consumer, job_id, copy, State(state), token, until, args_hash, kept, claimed)
 
 
+def take_within(connection: pq.abc.PGconn, claim: Claim, now: int | None) -> bytes:
+    """The words that claim a job in a transaction that is open, on a connection that knows ``TAKE_WITHIN``."""
+    consumer, job_id = _literal(connection, claim.consumer), _literal(connection, claim.job_id)
+    args_hash = "NULL" if claim.args_hash is None else f"'{claim.args_hash}'"
+    instant = "NULL" if now is None else now
+    numbers = f"{claim.copy}, {claim.token}, {claim.lease}"
+    return f"EXECUTE penstock_take({consumer}, {job_id}, {numbers}, {args_hash}, {instant})".encode()
+
+
+def kept(connection: pq.abc.PGconn, place: bytes, result: bytes | None) -> bytes:
+    """The words that end an effect whose claim is a part of it, at *place* in the table."""
+    if result is None:
+        return b"COMMIT"
+    words = b"UPDATE penstock_records SET result = %b WHERE ctid = '%b'; COMMIT"
+    return words % (bytes(pq.Escaping(connection).escape_literal(result)), place)
+
+
+def _literal(connection: pq.abc.PGconn, text: str) -> str:
+    if _PLAIN(text):
+        return f"'{text}'"
+    return bytes(pq.Escaping(connection).escape_literal(storable(text).encode())).decode()
+
+
 def done(connection: pq.abc.PGconn, claim: Claim, result: bytes | None) -> bytes:
     """The words that end an effect: mark the job done, when *claim* still holds it, and only then commit."""
-    quoted = pq.Escaping(connection).escape_literal
-    kept = b"NULL" if result is None else bytes(quoted(result))
-    consumer, job_id = (bytes(quoted(name.encode())) for name in (claim.consumer, storable(claim.job_id)))
-    return b"SELECT penstock_done(%b, %b, %d, %b); COMMIT" % (consumer, job_id, claim.token, kept)
+    consumer, job_id = _literal(connection, claim.consumer), _literal(connection, claim.job_id)
+    kept = b"NULL" if result is None else bytes(pq.Escaping(connection).escape_literal(result))
+    return b"SELECT penstock_done(%b, %b, %d, %b); COMMIT" % (consumer.encode(), job_id.encode(), claim.token, kept)

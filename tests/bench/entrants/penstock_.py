@@ -1,11 +1,10 @@
-"""Penstock as its users use it: typed arguments, a deadline, a middleware and a subscriber that keeps metrics."""
+"""Penstock as its users use it: typed arguments, a deadline, a middleware, metrics and a log."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from prometheus_client import CollectorRegistry
 
-from penstock import AsyncPublisher, Event, Handlers, Job, JobKind, NewJob, Next, Publisher, Worker
+from penstock import AsyncPublisher, Handlers, Job, JobKind, NewJob, Next, Publisher, Worker, event_log, metrics
 from penstock.brokers.aio_pika_driver import open_admin
 from penstock.connect import broker_for
-from penstock.events import JobFinished
 from penstock.topology.build import build as topology_of
 from penstock.topology.reading import parse_spec
 from tests.bench.entrants.common import (
@@ -68,19 +67,6 @@ WAIT = JobKind("bench.wait", Wait)
 ARGS = Note(**arguments())
 
 
-class Metrics:
-    """Keeps what a metrics exporter would."""
-
-    def __init__(self) -> None:
-        self.finished: Counter[tuple[str, str, str]] = Counter()
-        self.seconds = 0.0
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, JobFinished):
-            self.finished[event.kind, event.queue, type(event.outcome).__name__] += 1
-            self.seconds += event.run
-
-
 async def through(job: Job[Any], run: Next) -> object:
     """A middleware."""
     return await run(job)
@@ -89,13 +75,14 @@ async def through(job: Job[Any], run: Next) -> object:
 def worker_of(handlers: Handlers, slots: int) -> Worker:
     """A worker with everything on that users have on."""
     worker = Worker(handlers, queue="bench", slots=slots, middleware=[through])
-    worker.events.subscribe(Metrics())
+    metrics.subscribe(worker.events, CollectorRegistry(), role="worker")
+    event_log.subscribe(worker.events)
     return worker
 
 
 def build() -> Worker:
     """The idle worker: `penstock worker tests.bench.entrants.penstock_:build`."""
-    return worker_of(noting(lambda _: None), 16)
+    return Worker(noting(lambda _: None), queue="bench", middleware=[through])
 
 
 def noting(see: Callable[[Job[Note]], object]) -> Handlers:

@@ -53,7 +53,7 @@ async def work(cell: Cell, count: Count) -> None:
         if isinstance(event, JobFinished) and isinstance(event.outcome, Done):
             count.tick()
 
-    worker.events.subscribe(finished)
+    worker.events.subscribe(finished, JobFinished)
     store = store_for(connections=cell.slots) if cell.store else None
     await _until(count.complete(), lambda stop: worker.run(broker_for(broker_url()), stop=stop, store=store))
 
