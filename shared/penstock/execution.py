@@ -26,11 +26,13 @@ from penstock.outcome import (
     Dead,
     DeadReason,
     Done,
+    Duplicate,
     Expired,
     Failure,
     Outcome,
     Released,
     Retried,
+    Skipped,
     Snoozed,
     judge,
 )
@@ -130,6 +132,7 @@ class Execution:
                 claim = claimed
             else:
                 prepared = claimed
+                delivery.remembered = isinstance(claimed, Duplicate | Skipped)
         if not isinstance(prepared, tuple):
             self._tell(delivery, prepared)
             return prepared
@@ -147,6 +150,7 @@ class Execution:
         JOB.set(None)
         if claim is not None:
             outcome = await self._with_claim(outcome, claim, job)
+            delivery.remembered = type(outcome) is Done
         self._ended(job, outcome, time.perf_counter() - started, since)
         return outcome
 

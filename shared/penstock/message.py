@@ -45,3 +45,6 @@ class Delivery:
     deliveries: int = 0
     #: Whether its producer sent no job id, so that the one it has now is known to this process alone.
     anonymous: bool = False
+    #: Whether a store remembers that its job was done: delivered again it would be a duplicate, so its ack may wait a
+    #: little for others to go with.
+    remembered: bool = False

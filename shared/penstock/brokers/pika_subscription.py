@@ -23,6 +23,11 @@ _ON_THE_WAY = 32
 #: instant close left 27 in the queue 9 times of 12, a close 20 ms later never.
 _ARRIVED_AFTER = 0.1
 
+#: Seconds an ack waits for others, at most, when a redelivery would be known as one; and the share of the window that
+#: may wait, as a divisor. Each ack by itself is an entry in the log of a quorum queue, written to its disk.
+_LINGER = 0.02
+_LINGERING = 3
+
 AskWhy = Callable[[str], Awaitable[BrokerError]]
 
 
@@ -65,12 +70,15 @@ class PikaSubscription(ContentSink):
         self.ended: asyncio.Future[BrokerError] = channel.wire.loop.create_future()
         self.on_acks: Callable[[int], None] | None = None
         self._finished = 0  # since acks were last sent
+        self._most_finished = 1  # that may wait
+        self._lingering: asyncio.TimerHandle | None = None
         channel.attach(self, self._on_closed)
         channel.pika.add_on_cancel_callback(self._on_cancelled)
 
     async def start(self, prefetch: int) -> None:
         """Set *prefetch* and consume, under a tag not used on this channel before. Raises ``BrokerError``."""
         self._opens += 1
+        self._most_finished = min(max(1, prefetch // _LINGERING), _ON_THE_WAY)
         self._tag = self._name if self._opens == 1 else f"{self._name}.{self._opens}"
         pika = self._channel.pika
         await self._channel.call("basic.qos", partial(pika.basic_qos, prefetch_count=prefetch))
@@ -84,9 +92,13 @@ class PikaSubscription(ContentSink):
         if self._take(delivery):
             self._ledger.finish(delivery.tag)
             self._finished += 1
-            if not self._collecting:
+            if self._collecting:
+                return
+            if not delivery.remembered or self._finished >= self._most_finished:
                 self._collecting = True
                 self._wire.at_turn_end(self._send_acks)
+            elif self._lingering is None:
+                self._lingering = self._wire.loop.call_later(_LINGER, self._send_acks)
 
     def release(self, delivery: Delivery) -> None:
         """See ``Subscription.release``."""
@@ -157,6 +169,9 @@ class PikaSubscription(ContentSink):
 
     def _send_acks(self) -> None:
         self._collecting = False
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
         if self._alive and not self._holds:
             number = self._channel.number
             self._put([encode_ack(number, tag, multiple) for tag, multiple in self._ledger.collect()])

@@ -57,8 +57,8 @@ class Session(ListeningConnection):
 
     patience = 0.0
     lent_to_handler = False
-    #: Whether the statement that claims a job was prepared on it.
-    takes = False
+    #: Whether the statements that claim a job were prepared on it.
+    prepared = False
 
     def wait(
         self, gen: PQGen[R], interval: float = _LOOK_EVERY, timeout: float | None = None

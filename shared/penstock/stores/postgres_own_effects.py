@@ -10,7 +10,7 @@ from penstock.claims import Claim
 from penstock.stores.postgres_connections import Pool, Session
 from penstock.stores.postgres_effects import PostgresTransaction, check_committed, roll_back
 from penstock.stores.postgres_errors import raise_meaning, translated
-from penstock.stores.postgres_statements import TAKE_WITHIN, kept, take_within
+from penstock.stores.postgres_statements import PREPARE, kept, take_within
 
 
 class OwnPostgresEffect:
@@ -28,9 +28,7 @@ class OwnPostgresEffect:
         """
         session = await self._pool.borrow()
         try:
-            found = await _claimed(session, b"BEGIN; " + take_within(session.pgconn, claim, now))
-            if found is None:
-                await session.tell(b"ROLLBACK")
+            found = await _taken(session, claim, now)
         except BaseException as error:
             await session.close()  # whatever it still does, the server rolls back
             await self._pool.give_back(session)
@@ -88,19 +86,30 @@ class OwnPostgresEffect:
             await self._pool.give_back(session)
 
 
-async def _claimed(session: Session, words: bytes) -> bytes | None:
-    """Where the record is that *words* write; None when they write none. Raises psycopg's errors."""
+async def _taken(session: Session, claim: Claim, now: int | None) -> bytes | None:
+    """Where the record of *claim* is, in an open transaction; None when it is refused, and none is open.
+
+    Raises psycopg's errors.
+    """
     try:
-        if session.takes:
-            with suppress(errors.InvalidSqlStatementName):  # a handler, or psycopg, had what was prepared forgotten
-                return _place_in(await session.tell(words))
-            await session.tell(b"ROLLBACK")
-        await session.tell(TAKE_WITHIN.encode())
-        session.takes = True
-        return _place_in(await session.tell(words))
+        # Copies are of jobs that were claimed before, mostly.
+        found = await _begun(session, take_within(session.pgconn, claim, now, new=not claim.copy))
+        if not found.ntuples and not claim.copy:
+            found = await session.tell(take_within(session.pgconn, claim, now, new=False))
+        if found.ntuples:
+            return found.get_value(0, 0)
     except errors.SerializationFailure:
-        return None  # where transactions are serializable, that is how a record is said to be another's
+        pass  # where transactions are serializable, that is how a record is said to be another's
+    await session.tell(b"ROLLBACK")
+    return None
 
 
-def _place_in(result: pq.abc.PGresult) -> bytes | None:
-    return result.get_value(0, 0) if result.ntuples else None
+async def _begun(session: Session, words: bytes) -> pq.abc.PGresult:
+    """The result of *words* in a new transaction."""
+    if session.prepared:
+        with suppress(errors.InvalidSqlStatementName):  # a handler, or psycopg, had what was prepared forgotten
+            return await session.tell(b"BEGIN; " + words)
+        await session.tell(b"ROLLBACK")
+    await session.tell(PREPARE.encode())
+    session.prepared = True
+    return await session.tell(b"BEGIN; " + words)

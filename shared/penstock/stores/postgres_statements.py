@@ -47,11 +47,17 @@ TAKE = f"""{_INTO}
     {_OVER}
     RETURNING r.consumer, r.job_id, r.until"""
 
-#: One claim, in the transaction of its effect: what is committed with that says that the job is done.
-TAKE_WITHIN = f"""PREPARE penstock_take (text, text, integer, bigint, bigint, text, bigint) AS {_INTO}
-    SELECT consumer, job_id, copy, 'done', token, now + lease, args_hash, now
-    FROM (VALUES ($1, $2, $3, $4, $5, $6)) AS asked (consumer, job_id, copy, token, lease, args_hash),
-        (SELECT coalesce($7, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)) AS clock (now)
+_ONE = "(text, text, integer, bigint, text, bigint)"
+_INSTANT = "coalesce($6, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)"
+
+#: One claim, in the transaction of its effect: what is committed with that says that the job is done. The first is for
+#: a job that nothing is remembered of, with less to do for the server; the second for any.
+PREPARE = f"""PREPARE penstock_take_new {_ONE} AS {_INTO}
+    SELECT $1, $2, $3, 'done', $4, 0, $5, {_INSTANT} WHERE {_FREE.replace("job_id", "$2").replace("consumer", "$1")}
+    ON CONFLICT DO NOTHING RETURNING r.ctid;
+    PREPARE penstock_take {_ONE} AS {_INTO}
+    SELECT consumer, job_id, copy, 'done', token, 0, args_hash, now
+    FROM (VALUES ($1, $2, $3, $4, $5, {_INSTANT})) AS asked (consumer, job_id, copy, token, args_hash, now)
     WHERE {_FREE}
     {_OVER}
     RETURNING r.ctid"""
@@ -168,13 +174,16 @@ def record(row: tuple[Any, ...]) -> Record:
     return Record(consumer, job_id, copy, State(state), token, until, args_hash, kept, claimed)
 
 
-def take_within(connection: pq.abc.PGconn, claim: Claim, now: int | None) -> bytes:
-    """The words that claim a job in a transaction that is open, on a connection that knows ``TAKE_WITHIN``."""
+def take_within(connection: pq.abc.PGconn, claim: Claim, now: int | None, *, new: bool) -> bytes:
+    """The words that claim a job in a transaction that is open, on a connection where ``PREPARE`` was said.
+
+    *new*: only if nothing is remembered of it.
+    """
     consumer, job_id = _literal(connection, claim.consumer), _literal(connection, claim.job_id)
     args_hash = "NULL" if claim.args_hash is None else f"'{claim.args_hash}'"
+    name = "penstock_take_new" if new else "penstock_take"
     instant = "NULL" if now is None else now
-    numbers = f"{claim.copy}, {claim.token}, {claim.lease}"
-    return f"EXECUTE penstock_take({consumer}, {job_id}, {numbers}, {args_hash}, {instant})".encode()
+    return f"EXECUTE {name}({consumer}, {job_id}, {claim.copy}, {claim.token}, {args_hash}, {instant})".encode()
 
 
 def kept(connection: pq.abc.PGconn, place: bytes, result: bytes | None) -> bytes:
