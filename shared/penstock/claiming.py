@@ -24,7 +24,7 @@ from penstock.lanes import Lanes
 from penstock.outcome import Dead, DeadReason, Duplicate, Failure, Outcome, Skipped, Snoozed
 from penstock.overlaps import tick_of
 from penstock.own_effects import OwnEffects
-from penstock.storing import Effect, EffectStore, OwnEffectStore, Store
+from penstock.storing import EffectStore, OwnEffectStore, Store
 
 T = TypeVar("T")
 
@@ -166,15 +166,18 @@ class Claiming:
             return None
         return None if answer.verdict is Verdict.FRESH else refusal(answer, job, time.time_ns() // 1_000_000)
 
-    async def let_go(self, claim: Claim) -> None:
-        """*claim* needs no further renewal, and its effect no room. Idempotent."""
-        if self._own is not None and claim in self._own:
-            await self._own.leave(claim)
+    def let_go(self, claim: Claim) -> None:
+        """*claim* needs no further renewal. Idempotent."""
         self._lanes.leave(claim)
         self._since.pop(claim.token, None)
         identity = claim.job_id, claim.copy
         if self._held.get(identity) is claim:
             del self._held[identity]
+
+    async def abandon(self, claim: Claim) -> None:
+        """Roll back the effect that *claim* is a part of, if it was not entered. Idempotent. Never raises."""
+        if self._own is not None:
+            await self._own.leave(claim)
 
     async def effect(self, function: Callable[..., Awaitable[object]], job: Job[Any]) -> object:
         """Run ``function(job, transaction)``; its writes and the mark are committed together.
@@ -190,19 +193,16 @@ class Claiming:
             reach("handled")
             kept = result_of(result)
             reach("before-commit")
-            if not await self._completed(effect, claim, kept):
+            started, failed = time.perf_counter(), True
+            try:
+                held = await effect.complete(claim, kept)
+                failed = False
+            finally:
+                self._took("commit", started, failed=failed)
+            if not held:
                 raise Fenced()
         reach("committed")
         return result
-
-    async def _completed(self, effect: Effect, claim: Claim, kept: bytes | None) -> bool:
-        started, failed = time.perf_counter(), True
-        try:
-            held = await effect.complete(claim, kept)
-            failed = False
-            return held
-        finally:
-            self._took("commit", started, failed=failed)
 
     def effect_in_thread(self, function: Callable[..., object], job: Job[Any]) -> object:
         """As ``effect``, for the calling thread."""
@@ -247,7 +247,7 @@ class Claiming:
     async def release(self, claim: Claim) -> None:
         """The run was broken off: the job may be claimed again at once. Never raises."""
         if self._own is not None and claim in self._own:
-            return  # rolled back, or about to be
+            return  # it is rolled back
         with contextlib.suppress(StoreUnavailable):
             await self._asked(self._timed("release", self._store.release([claim])))
 
@@ -298,7 +298,7 @@ class Claiming:
             self._took(operation, started, failed=failed)
 
     def _took(self, operation: str, started: float, *, failed: bool = False) -> None:
-        if self._events.wants(StoreAsked):
+        if self._events.watched:
             self._events.emit(StoreAsked(operation, time.perf_counter() - started, failed))
 
     async def _asked(self, question: Awaitable[T]) -> T:

@@ -219,7 +219,8 @@ class Execution:
                 outcome = await self._claiming.keep(claim, job) or replace(outcome, claim=claim)
             case Released():
                 await self._claiming.release(claim)
-        await self._claiming.let_go(claim)
+        self._claiming.let_go(claim)
+        await self._claiming.abandon(claim)
         return outcome
 
     async def _attempt(self, delivery: Delivery, job: Job[Any], handler: Handler, claim: Claim | None) -> Outcome:

@@ -44,7 +44,8 @@ class PostgresTransaction:
     async def execute(self, statement: str, parameters: Parameters = ()) -> PostgresRows:
         """See ``Transaction.execute``. A statement that comes again and again is prepared by psycopg."""
         try:
-            cursor = await self.connection.execute(statement, parameters or None)
+            cursor = self.connection.cursor()
+            await cursor.execute(statement, parameters or None)
             rows = [] if cursor.rownumber is None else await cursor.fetchall()
         except Error as error:
             raise_meaning(error, self._shown, ours=False)

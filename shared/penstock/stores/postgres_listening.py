@@ -61,32 +61,26 @@ class ListeningConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         something. Raises psycopg's errors; a connection of which the answer was not waited for is ended.
         """
         connection = self.pgconn
+        results: list[pq.abc.PGresult] = []
         connection.send_query(words)
         try:
             if connection.flush():  # there is no room for what is sent
                 results = await super().wait(execute(connection), timeout=limit)
-            else:
-                results = await self._results(connection, limit)
+            while True:
+                if connection.is_busy():
+                    if await self._heard_soon():
+                        connection.consume_input()
+                    elif (limit := limit - _SOON) <= 0:
+                        raise psycopg.OperationalError("wait timeout expired")
+                elif (result := connection.get_result()) is not None:
+                    results.append(result)
+                else:
+                    break
         except BaseException:
             self._listen_no_more()
             connection.finish()
             raise
         return checked(results)
-
-    async def _results(self, connection: pq.abc.PGconn, limit: float) -> list[pq.abc.PGresult]:
-        results: list[pq.abc.PGresult] = []
-        while True:
-            if connection.is_busy():
-                if not await self._heard_soon():
-                    limit -= _SOON
-                    if limit <= 0:
-                        raise psycopg.OperationalError("wait timeout expired")
-                    continue
-                connection.consume_input()
-            elif (result := connection.get_result()) is None:
-                return results
-            else:
-                results.append(result)
 
     async def close(self) -> None:
         """See psycopg."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from psycopg import Error, errors, pq
 
 from penstock.claims import Claim
@@ -20,6 +18,7 @@ class OwnPostgresEffect:
         self._pool = pool
         self._shown = shown
         self._session: Session | None = None
+        self._place: bytes | None = None
 
     async def take(self, claim: Claim, now: int | None) -> bool:
         """Begin the transaction with *claim* in it, in one round trip; False when it was refused: nothing is open.
@@ -28,17 +27,17 @@ class OwnPostgresEffect:
         """
         session = await self._pool.borrow()
         try:
-            found = await _taken(session, claim, now)
+            self._place = await _place(session, claim, now)
         except BaseException as error:
             await session.close()  # whatever it still does, the server rolls back
             await self._pool.give_back(session)
             if isinstance(error, Error):
                 raise_meaning(error, self._shown)
             raise
-        if found is None:
+        if self._place is None:
             await self._pool.give_back(session)
             return False
-        self._session, self._place = session, found
+        self._session = session
         return True
 
     async def __aenter__(self) -> OwnPostgresEffect:
@@ -86,30 +85,30 @@ class OwnPostgresEffect:
             await self._pool.give_back(session)
 
 
-async def _taken(session: Session, claim: Claim, now: int | None) -> bytes | None:
-    """Where the record of *claim* is, in an open transaction; None when it is refused, and none is open.
+async def _place(session: Session, claim: Claim, now: int | None) -> bytes | None:
+    """Where the record of *claim* is, in a transaction that is open now; None when it is refused, and none is open.
 
     Raises psycopg's errors.
     """
+    words = b"BEGIN; " + take_within(session.pgconn, claim, now, new=not claim.copy)  # copies were claimed before
     try:
-        # Copies are of jobs that were claimed before, mostly.
-        found = await _begun(session, take_within(session.pgconn, claim, now, new=not claim.copy))
-        if not found.ntuples and not claim.copy:
-            found = await session.tell(take_within(session.pgconn, claim, now, new=False))
-        if found.ntuples:
-            return found.get_value(0, 0)
-    except errors.SerializationFailure:
-        pass  # where transactions are serializable, that is how a record is said to be another's
+        found = await (session.tell(words) if session.prepared else _prepared(session, words))
+    except errors.InvalidSqlStatementName:  # a handler, or psycopg, had what was prepared forgotten
+        found = await _prepared(session, words)
+    except errors.SerializationFailure:  # where transactions are serializable, that is how it is refused
+        found = None
+    if found is not None and not found.ntuples and not claim.copy:
+        found = await session.tell(take_within(session.pgconn, claim, now, new=False))
+    if found is not None and found.ntuples:
+        return found.get_value(0, 0)
     await session.tell(b"ROLLBACK")
     return None
 
 
-async def _begun(session: Session, words: bytes) -> pq.abc.PGresult:
-    """The result of *words* in a new transaction."""
-    if session.prepared:
-        with suppress(errors.InvalidSqlStatementName):  # a handler, or psycopg, had what was prepared forgotten
-            return await session.tell(b"BEGIN; " + words)
+async def _prepared(session: Session, words: bytes) -> pq.abc.PGresult:
+    """The result of *words*, said once ``PREPARE`` was."""
+    if session.pgconn.transaction_status != pq.TransactionStatus.IDLE:
         await session.tell(b"ROLLBACK")
     await session.tell(PREPARE.encode())
     session.prepared = True
-    return await session.tell(b"BEGIN; " + words)
+    return await session.tell(words)
