@@ -19,6 +19,7 @@ from penstock.stores.postgres_connections import BRIEF, BY_KEY, PATIENCE, Blocki
 from penstock.stores.postgres_effects import BlockingPostgresEffect, PostgresEffect
 from penstock.stores.postgres_errors import translated
 from penstock.stores.postgres_own_effects import OwnPostgresEffect
+from penstock.stores.postgres_turns import Turns
 from penstock.storing import StoreStatus
 
 #: A worker that is stopped, or whose host has gone, does not hold its handlers' locks for ever.
@@ -56,7 +57,7 @@ class PostgresStore:
         self._claims = PostgresClaims(url, patience, self._now)
         self._chores = Pool(Dialer(url, **BY_KEY, **BRIEF), _CHORES, patience)
         effects = Dialer(url, **_EFFECTS)
-        self._effects = Pool(effects, connections, patience)
+        self._effects = Turns(effects, connections, patience)
         self._blocking_effects = BlockingPool(effects, connections, patience)
 
     async def open(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 import threading
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, TypeVar  # rows hold whatever SQL carries
@@ -67,19 +67,25 @@ class Session(ListeningConnection):
         limit = timeout or (None if self.lent_to_handler else self.patience)
         return super().wait(gen, interval, limit)
 
+    def answers(self, words: bytes) -> Awaitable[Sequence[pq.abc.PGresult]]:
+        """Say *words* and wait for the answers: see ``say``. For whoever has borrowed the session."""
+        return self._answers_later(words) if self.lock.locked() else self.say(words, self.patience)
+
+    async def _answers_later(self, words: bytes) -> Sequence[pq.abc.PGresult]:
+        async with self.lock:
+            pass  # it was being touched
+        return await self.say(words, self.patience)
+
     async def tell(self, words: bytes) -> pq.abc.PGresult:
         """Say *words*, SQL without parameters; the last statement's result. Raises psycopg's errors.
         For whoever has borrowed the session."""
-        if self.lock.locked():
-            async with self.lock:
-                pass
-        return await self.say(words, self.patience)
+        return checked(await self.answers(words))
 
     async def touch(self) -> None:
         """Let the server see a sign of life, unless it is at work. For others than who has borrowed the session."""
         if self.pgconn.transaction_status in _LEFT_ALONE and not self.lock.locked():
             async with self.lock:
-                await self.say(b"", self.patience)
+                checked(await self.say(b"", self.patience))
 
     async def commit(self) -> None:
         """Raise ``UsageError``: an effect that is committed without its mark could happen twice."""
@@ -164,26 +170,60 @@ class Dialer:
         return session
 
 
-class Pool:
-    """Up to *size* connections, each lent to one task of one event loop at a time; the one used last goes first."""
+class Sessions:
+    """Connections to a server that nobody uses at the moment; the one used last goes first. One event loop."""
 
-    def __init__(self, dialer: Dialer, size: int, patience: timedelta = PATIENCE) -> None:
+    def __init__(self, dialer: Dialer, patience: timedelta = PATIENCE) -> None:
+        self.where = dialer.where
         self._dialer = dialer
-        self._size = size
         self._patience = patience
-        self._turns = asyncio.Semaphore(size)
         self._idle: list[Session] = []
         self._open = False
 
     def open(self) -> None:
-        """Let connections be kept for the next borrower."""
+        """Let connections be kept."""
         self._open = True
 
     async def close(self) -> None:
-        """End the connections, those on loan when they come back. Idempotent."""
+        """End the connections, those in use when they come back. Idempotent."""
         self._open = False
         while self._idle:
             await self._idle.pop().close()
+
+    async def take(self) -> Session:
+        """One without a transaction, made if there is none. Raises ``StoreUnavailable`` and ``ConfigError``."""
+        while self._idle:
+            session = self._idle.pop()
+            if not _is_stale(session.pgconn):
+                return session
+            await session.close()
+        return await self._dialer.dial(self._patience)
+
+    async def keep(self, session: Session) -> None:
+        """Keep *session* for the next, or end it when it has a transaction still, or is broken."""
+        if not self._open or not _is_clean(session.pgconn):
+            await session.close()
+            return
+        session.lent_to_handler, session.row_factory, session.cursor_factory = False, tuple_row, psycopg.AsyncCursor
+        self._idle.append(session)
+
+
+class Pool:
+    """Up to *size* connections, each lent to one task of one event loop at a time."""
+
+    def __init__(self, dialer: Dialer, size: int, patience: timedelta = PATIENCE) -> None:
+        self._sessions = Sessions(dialer, patience)
+        self._size = size
+        self._patience = patience
+        self._turns = asyncio.Semaphore(size)
+
+    def open(self) -> None:
+        """Let connections be kept for the next borrower."""
+        self._sessions.open()
+
+    async def close(self) -> None:
+        """End the connections, those on loan when they come back. Idempotent."""
+        await self._sessions.close()
 
     @asynccontextmanager
     async def lent(self) -> AsyncIterator[Session]:
@@ -191,47 +231,22 @@ class Pool:
 
         Raises ``StoreUnavailable`` when none is free in time or none can be made.
         """
-        session = await self.borrow()
+        await self._turn()
         try:
-            yield session
+            session = await self._sessions.take()
+            try:
+                yield session
+            finally:
+                await self._sessions.keep(session)
         finally:
-            await self.give_back(session)
-
-    async def borrow(self) -> Session:
-        """As ``lent``, until it is given back."""
-        if self._turns.locked():
-            await self._turn()
-        else:
-            await self._turns.acquire()
-        try:
-            return await self._take()
-        except BaseException:
             self._turns.release()
-            raise
-
-    async def give_back(self, session: Session) -> None:
-        """Let the next have *session*, or end it."""
-        self._turns.release()
-        if not self._open or not _is_clean(session.pgconn):
-            await session.close()
-            return
-        session.lent_to_handler, session.row_factory, session.cursor_factory = False, tuple_row, psycopg.AsyncCursor
-        self._idle.append(session)
 
     async def _turn(self) -> None:
         try:
             async with asyncio.timeout(self._patience.total_seconds()):
                 await self._turns.acquire()
         except TimeoutError:
-            raise StoreUnavailable(_taken(self._dialer.where, self._size, self._patience)) from None
-
-    async def _take(self) -> Session:
-        while self._idle:
-            session = self._idle.pop()
-            if not _is_stale(session.pgconn):
-                return session
-            await session.close()
-        return await self._dialer.dial(self._patience)
+            raise StoreUnavailable(all_in_use(self._sessions.where, self._size, self._patience)) from None
 
 
 class BlockingPool:
@@ -261,7 +276,7 @@ class BlockingPool:
     def borrow(self) -> BlockingSession:
         """See ``Pool.borrow``."""
         if not self._turns.acquire(timeout=self._patience.total_seconds()):
-            raise StoreUnavailable(_taken(self._dialer.where, self._size, self._patience))
+            raise StoreUnavailable(all_in_use(self._dialer.where, self._size, self._patience))
         try:
             return self._take()
         except BaseException:
@@ -290,7 +305,8 @@ class BlockingPool:
             return self._idle.pop() if self._idle else None
 
 
-def _taken(where: str, size: int, patience: timedelta) -> str:
+def all_in_use(where: str, size: int, patience: timedelta) -> str:
+    """What is said when nobody gave a connection back in time."""
     return f"{where}: all {size} connections were in use for {patience.total_seconds():g} s"
 
 

@@ -10,9 +10,11 @@ from typing import Any  # rows hold whatever SQL carries
 from psycopg import Error, errors
 
 from penstock.claims import Claim
-from penstock.stores.postgres_connections import BlockingPool, BlockingSession, Pool, Session
+from penstock.stores.postgres_connections import BlockingPool, BlockingSession, Session
 from penstock.stores.postgres_errors import raise_meaning
+from penstock.stores.postgres_listening import checked
 from penstock.stores.postgres_statements import done
+from penstock.stores.postgres_turns import Turns, lent
 from penstock.stores.schema import FENCED
 from penstock.storing import Parameters
 
@@ -76,17 +78,19 @@ class PostgresEffect:
 
     # Written out, as are the tries in here: generators for context managers would add a sixth to what a transaction
     # takes of the processor.
-    def __init__(self, pool: Pool, shown: str) -> None:
-        self._pool = pool
+    def __init__(self, turns: Turns, shown: str) -> None:
+        self._turns = turns
         self._shown = shown
 
     async def __aenter__(self) -> PostgresEffect:
-        self._session = await self._pool.borrow()
+        self._loan = await self._turns.borrow(_begin)
+        self._session = lent(self._loan)
         try:
-            await self._session.tell(b"BEGIN")
-        except Error as error:
-            await self._pool.give_back(self._session)
-            raise_meaning(error, self._shown)
+            checked(self._loan.said or await self._session.answers(b"BEGIN"))
+        except BaseException as error:
+            await self._turns.give_back(self._loan)
+            if isinstance(error, Error):
+                raise_meaning(error, self._shown)
             raise
         self._session.lent_to_handler = True
         self._ended = False
@@ -101,7 +105,7 @@ class PostgresEffect:
             elif not self._ended:
                 await self._end(b"COMMIT")
         finally:
-            await self._pool.give_back(self._session)
+            await self._turns.give_back(self._loan)
 
     async def complete(self, claim: Claim, result: bytes | None) -> bool:
         """See ``Effect.complete``. One round trip: no claim of the job has to wait for a commit that is on its way."""
@@ -191,6 +195,10 @@ async def roll_back(session: Session, error: BaseException | None, shown: str) -
         # psycopg asks the server to break off the statement, and a late asking would hit the next borrower's.
         await session.close()
     raise_if_lost(error, session, shown)
+
+
+def _begin(_: Session) -> bytes:
+    return b"BEGIN"
 
 
 def check_committed(said: bytes | None) -> None:

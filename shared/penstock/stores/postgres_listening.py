@@ -54,11 +54,12 @@ class ListeningConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         self._listen_no_more()
         return await super().wait(gen, interval, timeout)
 
-    async def say(self, words: bytes, limit: float) -> pq.abc.PGresult:
-        """Say *words*, SQL without parameters, and wait *limit* seconds for the last statement's result.
+    async def say(self, words: bytes, limit: float) -> Sequence[pq.abc.PGresult]:
+        """Say *words*, SQL without parameters, and wait *limit* seconds for the results of all statements, or those up
+        to the first that failed.
 
         With nothing of psycopg in between, that takes a third of the processor's time. Not while somebody else says
-        something. Raises psycopg's errors; a connection of which the answer was not waited for is ended.
+        something. Raises psycopg's errors about the connection; one whose answer was not waited for is ended.
         """
         connection = self.pgconn
         results: list[pq.abc.PGresult] = []
@@ -80,7 +81,7 @@ class ListeningConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
             self._listen_no_more()
             connection.finish()
             raise
-        return checked(results)
+        return results
 
     async def close(self) -> None:
         """See psycopg."""

@@ -186,12 +186,12 @@ def take_within(connection: pq.abc.PGconn, claim: Claim, now: int | None, *, new
     return f"EXECUTE {name}({consumer}, {job_id}, {claim.copy}, {claim.token}, {args_hash}, {instant})".encode()
 
 
-def kept(connection: pq.abc.PGconn, place: bytes | None, result: bytes | None) -> bytes:
+def kept(connection: pq.abc.PGconn, place: bytes | None, result: bytes | None) -> Sequence[bytes]:
     """The words that end an effect whose claim is a part of it, at *place* in the table."""
     if result is None or place is None:
-        return b"COMMIT"
-    words = b"UPDATE penstock_records SET result = %b WHERE ctid = '%b'; COMMIT"
-    return words % (bytes(pq.Escaping(connection).escape_literal(result)), place)
+        return (b"COMMIT",)
+    words = b"UPDATE penstock_records SET result = %b WHERE ctid = '%b'"
+    return words % (bytes(pq.Escaping(connection).escape_literal(result)), place), b"COMMIT"
 
 
 def _literal(connection: pq.abc.PGconn, text: str) -> str:
