@@ -15,9 +15,9 @@ from penstock.stores.postgres_connections import PATIENCE, Dialer, Session, Sess
 
 #: How many short transactions are open at once: more of them than processors only get in each other's way, and while
 #: one waits for its turn it can begin in the message that commits another.
-_SHORT_ONES = 4
+_SHORT_ONES = 6
 #: Seconds after which a transaction is no short one, and another may begin beside it.
-_SHORT = 0.005
+_SHORT = 0.003
 
 Words = Callable[[Session], bytes]
 
