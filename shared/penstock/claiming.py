@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar  # jobs of every argument type pass through here
@@ -321,16 +321,22 @@ class Claiming:
 
     async def _renew(self, claims: list[Claim]) -> None:
         now = time.monotonic()
-        if self._own is not None:
-            own = [claim for claim in claims if claim in self._own]
-            claims = [claim for claim in claims if claim not in self._own]
-            await asyncio.gather(*(self._asked(self._timed("renew", self._own.renew(claim))) for claim in own))
-        for claim, held in zip(claims, await self._asked(self._timed("renew", self._store.renew(claims))), strict=True):
-            if held:
+        held = await self._asked(self._timed("renew", self._renewed(claims)))
+        for claim, holds in zip(claims, held, strict=True):
+            if holds:
                 self._since[claim.token] = now
             elif self._held.get((claim.job_id, claim.copy)) is claim:
                 _log.warning("job %s was taken over by another run", claim.job_id)
                 self._since.pop(claim.token, None)
+
+    async def _renewed(self, claims: Sequence[Claim]) -> list[bool]:
+        own = self._own
+        if own is None:
+            return await self._store.renew(claims)
+        others = [claim for claim in claims if claim not in own]
+        held = dict(zip(others, await self._store.renew(others), strict=True)) if others else {}
+        await asyncio.gather(*(own.renew(claim) for claim in claims if claim not in held))
+        return [held.get(claim, True) for claim in claims]
 
     async def _forget_for_ever(self) -> None:
         keep = self._terms.retention // timedelta(milliseconds=1)

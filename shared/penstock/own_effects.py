@@ -38,8 +38,10 @@ class OwnEffects:
         return self._effects[claim.token]
 
     async def renew(self, claim: Claim) -> None:
-        """Let the lease of *claim* begin anew. Raises ``StoreUnavailable``."""
-        await self._effects[claim.token].renew()
+        """Let the lease of *claim* begin anew, if its effect is known still. Raises ``StoreUnavailable``."""
+        effect = self._effects.get(claim.token)
+        if effect is not None:
+            await effect.renew()
 
     async def leave(self, claim: Claim) -> None:
         """Forget the effect, rolled back when it was not entered. Idempotent."""

@@ -10,13 +10,21 @@ from typing import Any, TypeVar  # what a coroutine awaits is its own affair
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from penstock.claims import Answer, Claim, Mark, Record, State, Verdict, decide, new_token
 from penstock.overlaps import Admission, Entry, Lane, Standing
 from penstock.overlaps import decide as decide_entry
 from penstock.schedules.model import Overlap
-from penstock.storing import Store
+from penstock.storing import OwnEffectStore, Store
 from penstock.testing.clock import ManualClock
 from tests.conformance.store_subjects import StoreSubject
 
@@ -142,6 +150,31 @@ class StoreMachine(RuleBasedStateMachine):
         self._claim(claims)
         return multiple(*claims)
 
+    @precondition(lambda machine: isinstance(machine._store, OwnEffectStore))
+    @rule(target=made, claim=WISHES, result=RESULTS, commits=st.booleans())
+    def begin(self, claim: Claim, result: bytes | None, commits: bool) -> Any:
+        """Claim within an effect, which is committed, or rolled back as if it had never been."""
+        before = dict(self._model.records)
+        expected = self._model.claim(claim, self._now)
+        assert _told(self._run(self._begun(claim, result, commits=commits))) == expected
+        if expected.verdict is Verdict.FRESH:
+            assert self._model.mark(Mark(claim, State.DONE, result))
+            self._model.records = self._model.records if commits else before
+        self._compare()
+        return multiple(claim) if commits else multiple()
+
+    async def _begun(self, claim: Claim, result: bytes | None, *, commits: bool) -> Answer:
+        assert isinstance(self._store, OwnEffectStore)
+        effect = await self._store.begin(claim)
+        if isinstance(effect, Answer):
+            return effect
+        if commits:
+            async with effect:
+                assert await effect.complete(claim, result)
+        else:
+            await effect.abandon()
+        return Answer(Verdict.FRESH)
+
     @rule(claim=made)
     def claim_again(self, claim: Claim) -> None:
         """Make a claim again as it is."""
@@ -204,8 +237,10 @@ class StoreMachine(RuleBasedStateMachine):
         assert [self._seen(record) for record in found] == [self._seen(record) for record in expected]
 
     def _seen(self, record: Record) -> Record:
-        """*record*, with every instant in the past alike: how a store writes an ended lease is its own affair."""
-        return record if record.until > self._now else replace(record, until=0)
+        """*record*, with every instant in the past, or of a run that has ended, alike: how a store writes an ended
+        lease is its own affair."""
+        running = record.state is State.RUNNING and record.until > self._now
+        return record if running else replace(record, until=0)
 
     @property
     def _now(self) -> int:

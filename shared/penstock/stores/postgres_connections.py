@@ -67,6 +67,10 @@ class Session(ListeningConnection):
         limit = timeout or (None if self.lent_to_handler else self.patience)
         return super().wait(gen, interval, limit)
 
+    def as_new(self) -> None:
+        """Take back what a borrower may have set on it."""
+        self.lent_to_handler, self.row_factory, self.cursor_factory = False, tuple_row, psycopg.AsyncCursor
+
     def answers(self, words: bytes) -> Awaitable[Sequence[pq.abc.PGresult]]:
         """Say *words* and wait for the answers: see ``say``. For whoever has borrowed the session."""
         return self._answers_later(words) if self.lock.locked() else self.say(words, self.patience)
@@ -204,7 +208,7 @@ class Sessions:
         if not self._open or not _is_clean(session.pgconn):
             await session.close()
             return
-        session.lent_to_handler, session.row_factory, session.cursor_factory = False, tuple_row, psycopg.AsyncCursor
+        session.as_new()
         self._idle.append(session)
 
 

@@ -63,14 +63,15 @@ PREPARE = f"""PREPARE penstock_take_new {_ONE} AS {_INTO}
     RETURNING r.ctid"""
 
 #: The claims whose effects are under way in another transaction, and for how long that has been left alone (ms; null
-#: while it works). One that was left alone for a lease is ended: its worker is frozen, or gone.
+#: while it works, and where the server does not tell). One that was left alone for a lease is ended: its worker is
+#: frozen, or gone. Others may only be ended by the same user.
 UNDER_WAY = f"""SELECT consumer, job_id, alone, CASE WHEN alone >= lease THEN pg_terminate_backend(pid) END
     FROM (SELECT asked.*, {_KEY} AS key
             FROM json_to_recordset(%(asked)s::json) AS asked (consumer text, job_id text, lease bigint)) AS asked
         JOIN pg_locks AS l ON l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
             AND l.classid = ((key >> 32) & 4294967295)::oid AND l.objid = (key & 4294967295)::oid
-        LEFT JOIN (SELECT pid AS of_pid, CASE WHEN state LIKE 'idle in transaction%%'
+        LEFT JOIN (SELECT pid AS of_pid, CASE WHEN state LIKE 'idle in transaction%%' AND usename = current_user
             THEN floor(extract(epoch FROM clock_timestamp() - state_change) * 1000)::bigint END AS alone
             FROM pg_stat_activity) AS activity ON of_pid = pid"""
 

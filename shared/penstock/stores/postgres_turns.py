@@ -104,31 +104,35 @@ class Turns:
         """Let *waiter* have the connection of *loan*, where its words were *said*; False when it waits no more."""
         if waiter.loan.done():
             return False
+        session, loan.session = lent(loan), None
+        session.as_new()
         self._forget(loan)
         riding = self._begin()
-        riding.session, riding.said, loan.session = loan.session, said, None
+        riding.session, riding.said = session, said
         waiter.loan.set_result(riding)
         return True
 
     def again(self, waiter: Waiter) -> None:
         """Let *waiter* wait again, as the first."""
         self._waiting.appendleft(waiter)
+        self._watch()
 
     async def _turn(self, words: Words) -> Loan:
         loop = asyncio.get_running_loop()
         waiter = Waiter(loop.time(), words, loop.create_future())
         self._waiting.append(waiter)
-        if self._timer is None:
-            self._timer = loop.call_later(_SHORT, self._look)
+        self._watch()
         try:
             return await waiter.loan
         except asyncio.CancelledError:
-            if waiter.loan.done() and not waiter.loan.cancelled():
-                await self._undo(waiter.loan.result())
+            await self._undo(waiter.loan)
             raise
 
-    async def _undo(self, loan: Loan) -> None:
-        """End a loan whose borrower has gone: what was said on the connection is not known to anybody."""
+    async def _undo(self, turn: asyncio.Future[Loan]) -> None:
+        """End a loan that came when its borrower had gone, and the connection with what was said on it."""
+        if turn.cancelled() or turn.exception() is not None:
+            return
+        loan = turn.result()
         if loan.session is not None:
             await loan.session.close()
         self._end(loan)
@@ -166,8 +170,7 @@ class Turns:
 
     def _look(self) -> None:
         """Let more begin beside those that last, and send away who has waited for too long."""
-        loop = asyncio.get_running_loop()
-        now, self._timer = loop.time(), None
+        now, self._timer = asyncio.get_running_loop().time(), None
         for loan in self._loans:
             if loan.began > now - _SHORT:
                 break
@@ -179,4 +182,8 @@ class Turns:
                 waiter.loan.set_exception(StoreUnavailable(all_in_use(where, self._size, self._patience)))
         self._wake()
         if self._waiting:
-            self._timer = loop.call_later(_SHORT, self._look)
+            self._watch()
+
+    def _watch(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_SHORT, self._look)

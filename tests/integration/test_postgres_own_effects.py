@@ -1,0 +1,322 @@
+"""Effects on PostgreSQL whose claims are a part of their transactions: all of it is committed together, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from penstock.claims import Answer, Claim, State, Verdict
+from penstock.errors import StoreUnavailable
+from penstock.stores.postgres import PostgresStore
+from penstock.storing import OwnEffect, Transaction
+from tests.conformance.store_steps import claim_of, verdict_of
+from tests.support.accounts import ADD, credit, opened
+from tests.support.waiting import eventually
+
+Act = Callable[[Transaction], Awaitable[object]]
+
+
+async def add(tx: Transaction) -> object:
+    """Add 5 to Ada's credit."""
+    return await tx.execute(ADD)
+
+
+async def begun(store: PostgresStore, claim: Claim) -> OwnEffect:
+    """The effect of *claim*, which is fresh."""
+    effect = await store.begin(claim)
+    assert not isinstance(effect, Answer), effect.verdict
+    return effect
+
+
+async def refused(store: PostgresStore, claim: Claim) -> Answer:
+    """Why there is no effect of *claim*."""
+    answer = await store.begin(claim)
+    assert isinstance(answer, Answer)
+    return answer
+
+
+async def happen(store: PostgresStore, claim: Claim, act: Act = add, result: bytes | None = None) -> None:
+    """The effect of *claim*, committed."""
+    async with await begun(store, claim) as effect:
+        await act(effect.transaction)
+        assert await effect.complete(claim, result)
+
+
+async def test_effect_claim_and_result_are_seen_together_or_not_at_all(postgres_url: str) -> None:
+    async with opened(postgres_url) as store:
+        claim = claim_of(copy=2)
+        async with await begun(store, claim) as effect:
+            await effect.transaction.execute(ADD)
+            assert (credit(postgres_url), await store.records("job")) == (0, [])
+            assert await effect.complete(claim, b'{"added": 5}')
+        [record] = await store.records("job")
+        assert (record.state, record.copy, record.result) == (State.DONE, 2, b'{"added": 5}')
+        assert credit(postgres_url) == 5
+        assert (await refused(store, claim_of())).verdict is Verdict.DONE
+
+
+@pytest.mark.parametrize("entered", [True, False], ids=["failed", "never run"])
+async def test_an_effect_that_is_rolled_back_leaves_nothing_and_its_job_is_fresh(
+    postgres_url: str, entered: bool
+) -> None:
+    async with opened(postgres_url, connections=1) as store:
+        effect = await begun(store, claim_of())
+        if entered:
+            with suppress(ZeroDivisionError):
+                async with effect:
+                    await effect.transaction.execute(ADD)
+                    raise ZeroDivisionError
+        else:
+            await effect.abandon()
+            await effect.abandon()
+        assert (credit(postgres_url), await store.records("job")) == (0, [])
+        await happen(store, claim_of())
+        assert credit(postgres_url) == 5
+
+
+async def test_a_block_that_ends_without_a_mark_is_rolled_back(postgres_url: str) -> None:
+    async with opened(postgres_url, connections=1) as store:
+        async with await begun(store, claim_of()) as effect:
+            await effect.transaction.execute(ADD)
+        assert (credit(postgres_url), await store.records("job")) == (0, [])
+
+
+async def test_whoever_claims_a_job_meanwhile_waits_for_it_and_then_finds_it_done(postgres_url: str) -> None:
+    async with opened(postgres_url) as store:
+        claim = claim_of(lease=60_000)
+        async with await begun(store, claim) as effect:
+            now = claimed_at(postgres_url)
+            within, batched = await refused(store, claim_of()), (await store.claim([claim_of(), claim_of("other")]))
+            assert [within.verdict, *(answer.verdict for answer in batched)] == [
+                Verdict.RUNNING,
+                Verdict.RUNNING,
+                Verdict.FRESH,
+            ]
+            assert now + 50_000 < within.until < now + 70_000
+            assert await effect.complete(claim, None)
+        assert (await refused(store, claim_of())).verdict is Verdict.DONE
+        assert await verdict_of(store, claim_of()) is Verdict.DONE
+
+
+def claimed_at(url: str) -> int:
+    """The server's clock, in milliseconds."""
+    with psycopg.connect(url) as outside:
+        [[now]] = outside.execute("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint").fetchall()
+    return int(now)
+
+
+async def test_an_effect_left_alone_for_a_lease_is_ended_by_the_next_claim_and_cannot_commit(postgres_url: str) -> None:
+    async with opened(postgres_url) as store:
+        frozen = claim_of()
+
+        async def freeze() -> None:
+            async with await begun(store, frozen) as effect:
+                await effect.transaction.execute(ADD)
+                await eventually(taken_over, within=20)
+                await effect.complete(frozen, None)
+
+        async def taken_over() -> bool:
+            effect = await store.begin(claim_of(lease=300))
+            if isinstance(effect, Answer):
+                assert effect.verdict is Verdict.RUNNING
+                return False
+            async with effect:
+                await effect.transaction.execute(ADD)
+                return await effect.complete(frozen, None)
+
+        with pytest.raises(StoreUnavailable):
+            await freeze()
+        assert credit(postgres_url) == 5
+        assert [record.state for record in await store.records("job")] == [State.DONE]
+
+
+async def test_an_effect_that_is_renewed_is_not_left_alone_however_long_its_handler_takes(postgres_url: str) -> None:
+    async with opened(postgres_url) as store:
+        claim = claim_of(lease=200)
+        loop = asyncio.get_running_loop()
+        async with await begun(store, claim) as effect:
+            end = loop.time() + 1.0
+
+            async def five_leases_later() -> bool:
+                await effect.renew()
+                assert (await refused(store, claim_of(lease=200))).verdict is Verdict.RUNNING
+                return loop.time() > end
+
+            await eventually(five_leases_later)
+            slow = asyncio.create_task(effect.transaction.execute("SELECT pg_sleep(0.5)"))
+            await eventually(lambda: _sleeps(postgres_url))
+            await effect.renew()
+            assert (await refused(store, claim_of(lease=200))).verdict is Verdict.RUNNING, (
+                "the server is at work for it"
+            )
+            await slow
+            await effect.transaction.execute(ADD)
+            assert await effect.complete(claim, None)
+        await effect.renew()
+        assert credit(postgres_url) == 5
+
+
+def _sleeps(url: str) -> bool:
+    with psycopg.connect(url) as outside:
+        sleeping = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+        return outside.execute(sleeping).fetchone() is not None
+
+
+async def test_a_handler_that_has_the_server_forget_what_was_prepared_does_no_harm(postgres_url: str) -> None:
+    async with opened(postgres_url, connections=1) as store:
+        for number in range(3):
+            await happen(store, claim_of(f"job {number}"), lambda tx: tx.execute("DEALLOCATE ALL"))
+        assert sorted([(await store.records(f"job {n}"))[0].state for n in range(3)]) == [State.DONE] * 3
+
+
+async def test_serializable_transactions_claim_as_others_do(postgres_url: str) -> None:
+    async with opened(f"{postgres_url}?options=-c%20default_transaction_isolation%3Dserializable") as store:
+        await happen(store, claim_of())
+        assert (await refused(store, claim_of())).verdict is Verdict.DONE
+        assert await verdict_of(store, claim_of()) is Verdict.DONE
+
+
+@pytest.mark.parametrize("job_id", ["it's", "a\\b", "a\0b", "\N{SNOWMAN}", "x" * 255, "100 %s"])
+async def test_any_job_id_is_claimed_and_found_again(postgres_url: str, job_id: str) -> None:
+    async with opened(postgres_url) as store:
+        await happen(store, claim_of(job_id), result=b'"it\'s"')
+        [record] = await store.records(job_id)
+        assert (record.state, record.result) == (State.DONE, b'"it\'s"')
+        assert (await refused(store, claim_of(job_id))).verdict is Verdict.DONE
+
+
+# --- turns ----------------------------------------------------------------------------------------------------------
+
+
+async def test_more_effects_at_once_than_connections_all_happen_once(postgres_url: str) -> None:
+    async with opened(postgres_url, connections=3) as store:
+        await asyncio.gather(*(happen(store, claim_of(f"job {n}")) for n in range(50)))
+        assert credit(postgres_url) == 250
+
+
+async def test_effects_that_take_long_do_not_keep_others_from_beginning(postgres_url: str) -> None:
+    async with opened(postgres_url, connections=20) as store:
+        long = await asyncio.gather(*(begun(store, claim_of(f"long {n}")) for n in range(19)))
+        await happen(store, claim_of())
+        for effect in long:
+            await effect.abandon()
+        assert credit(postgres_url) == 5
+
+
+async def test_nobody_waits_longer_for_a_connection_than_the_stores_patience(postgres_url: str) -> None:
+    async with opened(postgres_url, connections=1, patience=timedelta(milliseconds=200)) as store:
+        held = await begun(store, claim_of("held"))
+        with pytest.raises(StoreUnavailable, match="all 1 connections were in use"):
+            await store.begin(claim_of())
+        await held.abandon()
+        await happen(store, claim_of())
+
+
+async def fail_at_commit(tx: Transaction) -> object:
+    """What a deferred constraint refuses when it is committed."""
+    return await tx.execute("INSERT INTO debts VALUES ('nobody')")
+
+
+async def fail_unseen(tx: Transaction) -> object:
+    """A failed statement that the handler takes no notice of."""
+    with suppress(psycopg.errors.UndefinedTable):
+        await tx.execute("SELECT 1 FROM nowhere")
+    return None
+
+
+@pytest.mark.parametrize(
+    ("act", "error"),
+    [
+        (fail_at_commit, psycopg.errors.ForeignKeyViolation),
+        (fail_unseen, psycopg.errors.InFailedSqlTransaction),
+    ],
+)
+async def test_an_effect_that_begins_in_the_message_of_a_commit_stands_though_that_fails(
+    postgres_url: str, act: Act, error: type[Exception]
+) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as outside:
+        outside.execute("CREATE TABLE owners (name text PRIMARY KEY)")
+        outside.execute("CREATE TABLE debts (owner text REFERENCES owners DEFERRABLE INITIALLY DEFERRED)")
+    async with opened(postgres_url, connections=1) as store:
+        first, waiting = await begun(store, claim_of("first")), asyncio.create_task(happen(store, claim_of("second")))
+        await asyncio.sleep(0)  # it waits for the only connection now
+
+        async def fail() -> None:
+            async with first:
+                await act(first.transaction)
+                await first.complete(claim_of("first"), b"1")
+
+        with pytest.raises(error):
+            await fail()
+        await waiting
+        assert credit(postgres_url) == 5
+        assert await store.records("first") == []
+        assert [record.state for record in await store.records("second")] == [State.DONE]
+
+
+async def test_an_effect_that_begins_in_the_message_of_a_commit_finds_the_connection_as_new(postgres_url: str) -> None:
+    async with opened(postgres_url, connections=1) as store:
+        rows: list[object] = []
+
+        async def look(tx: Transaction) -> object:
+            rows.extend((await tx.execute("SELECT 1 AS one")).fetchall())
+            return None
+
+        first, waiting = await begun(store, claim_of("first")), asyncio.create_task(happen(store, claim_of(), look))
+        await asyncio.sleep(0)
+        async with first:
+            first.transaction.connection.row_factory = psycopg.rows.dict_row
+            assert await first.complete(claim_of("first"), None)
+        await waiting
+        assert rows == [(1,)]
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_claim_cancelled_while_it_waits_or_rides_leaves_nothing_and_no_connection_is_lost(
+    postgres_url: str, turns: int
+) -> None:
+    async with opened(postgres_url, connections=1) as store:
+        first, waiting = await begun(store, claim_of("first")), asyncio.create_task(store.begin(claim_of("second")))
+        await asyncio.sleep(0)
+
+        async def commit() -> None:
+            async with first:
+                await first.transaction.execute(ADD)
+                assert await first.complete(claim_of("first"), None)
+
+        committing = asyncio.create_task(commit())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        with suppress(asyncio.CancelledError):
+            effect = await waiting
+            assert not isinstance(effect, Answer)
+            await effect.abandon()
+        await committing
+        await happen(store, claim_of("second"))
+        assert credit(postgres_url) == 10
+
+
+@pytest.mark.parametrize("turns", range(1, 9))
+async def test_a_commit_that_is_cancelled_does_not_take_the_waiting_effect_along(postgres_url: str, turns: int) -> None:
+    async with opened(postgres_url, connections=1) as store:
+        first, waiting = await begun(store, claim_of("first")), asyncio.create_task(happen(store, claim_of("second")))
+        await asyncio.sleep(0)
+
+        async def commit() -> None:
+            async with first:
+                await first.complete(claim_of("first"), None)
+
+        committing = asyncio.create_task(commit())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        committing.cancel()
+        with suppress(asyncio.CancelledError):
+            await committing
+        await waiting
+        assert credit(postgres_url) == 5
