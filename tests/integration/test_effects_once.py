@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from penstock import AsyncPublisher, BlockingTransaction, Handlers, Job, JobKind, RetryPolicy, Transaction
+from penstock import AsyncPublisher, BlockingTransaction, Handlers, Job, JobKind, Next, RetryPolicy, Transaction
 from penstock.claims import State
 from penstock.connect import store_for
 from penstock.events import JobFinished
@@ -41,17 +40,16 @@ async def nothing_waits(url: str) -> None:
 
 
 @pytest.fixture
-async def store_url(tmp_path: Path) -> str:
+async def store_url(effect_store_url: str) -> str:
     """A store with a ledger of credits, which has no unique key: what happens twice shows."""
-    where = f"sqlite:///{tmp_path}/store.db"
-    store = store_for(where)
+    store = store_for(effect_store_url)
     await store.migrate()
     await store.open()
     assert isinstance(store, EffectStore)
     async with store.effect() as effect:
         await effect.transaction.execute("CREATE TABLE ledger (job TEXT, user_id INTEGER, amount INTEGER)")
     await store.close()
-    return where
+    return effect_store_url
 
 
 async def ledger(url: str) -> list[tuple[Any, ...]]:
@@ -126,6 +124,43 @@ async def test_what_a_failed_attempt_wrote_is_rolled_back_and_the_retry_writes_i
         await publisher.publish(CREDIT, Credit(1, 7), id="again")
         assert await outcomes(watched, 2) == [Retried, Done]
     assert await ledger(store_url) == [("again", 1, 7)]
+
+
+async def test_a_middleware_that_calls_its_handler_again_has_one_effect(
+    url: str, store_url: str, publisher: AsyncPublisher
+) -> None:
+    calls: list[int] = []
+
+    async def fails_first(job: Job[Credit], tx: Transaction) -> None:
+        await add(job, tx)
+        calls.append(job.attempt)
+        if len(calls) == 1:
+            raise RuntimeError("after the write")
+
+    async def again(job: Job[Any], run: Next) -> object:
+        try:
+            return await run(job)
+        except RuntimeError:
+            return await run(job)
+
+    async with working(url, handling(fails_first), store=store_for(store_url), middleware=[again]) as watched:
+        await publisher.publish(CREDIT, Credit(1, 7), id="called again")
+        assert await outcomes(watched, 1) == [Done]
+    assert (calls, await ledger(store_url)) == ([1, 1], [("called again", 1, 7)])
+
+
+async def test_a_middleware_that_does_not_call_its_handler_leaves_nothing_and_no_connection_is_lost(
+    url: str, store_url: str, publisher: AsyncPublisher
+) -> None:
+    async def not_the_first(job: Job[Any], run: Next) -> object:
+        return None if job.id == "first" else await run(job)
+
+    store = store_for(store_url, connections=1)
+    async with working(url, handling(add), store=store, middleware=[not_the_first], slots=1) as watched:
+        for job_id in ("first", "second"):
+            await publisher.publish(CREDIT, Credit(1, 7), id=job_id)
+        assert await outcomes(watched, 2) == [Done, Done]
+    assert await ledger(store_url) == [("second", 1, 7)]
 
 
 async def test_other_arguments_under_a_known_id_are_a_conflict(

@@ -13,7 +13,7 @@ from penstock.stores.postgres_effects import PostgresTransaction, check_committe
 from penstock.stores.postgres_errors import raise_meaning, translated
 from penstock.stores.postgres_listening import checked
 from penstock.stores.postgres_statements import PREPARE, kept, take_within
-from penstock.stores.postgres_turns import Loan, Turns, Waiter, lent
+from penstock.stores.postgres_turns import Loan, Turns, lent
 
 
 class OwnPostgresEffect:
@@ -94,16 +94,10 @@ class OwnPostgresEffect:
             if rider is not None and len(answers) <= len(words):
                 self._turns.again(rider)
                 rider = None
-        if rider is not None:
-            await self._hand_on(loan, session, rider, answers[len(words) :])
+        if rider is not None and self._turns.ride(rider, loan, answers[len(words) :]):
+            self._loan = None
         check_committed(checked(answers[: len(words)]).command_status)
         self._committed = True
-
-    async def _hand_on(self, loan: Loan, session: Session, rider: Waiter, said: Sequence[pq.abc.PGresult]) -> None:
-        if self._turns.ride(rider, loan, said):
-            self._loan = None
-        else:
-            await session.tell(b"ROLLBACK")  # it was cancelled meanwhile
 
     async def renew(self) -> None:
         """See ``OwnEffect.renew``."""

@@ -382,6 +382,35 @@ async def test_what_is_finished_in_one_turn_is_acked_by_one_frame(peer: Peer, li
     assert (await acks(peer, 4))[3] == (7, False)
 
 
+async def test_acks_of_remembered_jobs_wait_for_one_another_until_a_third_of_the_window_is_done(
+    peer: Peer, link: PikaLink
+) -> None:
+    subscription, deliveries, _ = await consuming(link, peer, *range(1, 101))
+    for delivery in deliveries[:31]:
+        delivery.remembered = True
+        subscription.ack(delivery)
+        await asyncio.sleep(0)
+    assert peer.named(spec.Basic.Ack) == []
+    deliveries[31].remembered = True
+    subscription.ack(deliveries[31])
+    assert await acks(peer, 1) == [(32, True)]
+
+
+async def test_an_ack_that_waits_for_others_goes_out_by_itself_soon_or_with_whatever_else_is_settled(
+    peer: Peer, link: PikaLink
+) -> None:
+    subscription, (first, second, third, fourth), _ = await consuming(link, peer, 1, 2, 3, 4)
+    first.remembered = second.remembered = fourth.remembered = True
+    subscription.ack(first)
+    assert await acks(peer, 1) == [(1, False)]
+    subscription.ack(second)
+    subscription.ack(third)
+    assert (await acks(peer, 2))[1:] == [(3, True)]
+    subscription.ack(fourth)
+    await subscription.close()
+    assert (await acks(peer, 3))[2:] == [(4, False)]
+
+
 async def test_acks_go_out_before_a_release_of_the_same_turn(peer: Peer, link: PikaLink) -> None:
     subscription, (first, second, third), _ = await consuming(link, peer, 1, 2, 3)
     subscription.ack(first)
