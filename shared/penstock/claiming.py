@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar  # jobs of every argument type pass through here
 
-from pydantic_core import to_json
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from penstock.batching import Batcher
-from penstock.claims import MAX_RESULT, Answer, Claim, Fenced, Mark, State, Verdict, hash_of, new_token
+from penstock.claim_outcomes import AWAY, refusal, result_of, wait_of
+from penstock.claims import Answer, Claim, Fenced, Mark, State, Verdict, hash_of, new_token
 from penstock.errors import ConfigError, PenstockError, StoreUnavailable
 from penstock.events import ConnectFailed, Events, StoreAnswered, StoreAsked, StoreLost, StoreOpened
 from penstock.failpoints import reach
 from penstock.job import Job
 from penstock.lanes import Lanes
-from penstock.outcome import Dead, DeadReason, Duplicate, Failure, Outcome, Skipped, Snoozed
+from penstock.outcome import Outcome, Snoozed
 from penstock.overlaps import tick_of
 from penstock.own_effects import OwnEffects
 from penstock.storing import EffectStore, OwnEffectStore, Store
@@ -31,11 +31,6 @@ T = TypeVar("T")
 LEASE = timedelta(seconds=30)
 RETENTION = timedelta(days=30)
 DEAD_RETENTION = timedelta(days=14)
-
-#: How long a job is put off while its store is away.
-_AWAY = timedelta(seconds=2)
-#: How long a job is put off while another run of it may still end: a twin of a young job mostly ends at once.
-_SHORTEST_WAIT, _LONGEST_WAIT = timedelta(seconds=1), timedelta(seconds=5)
 
 #: Seconds between two looks whether a store that is away answers, at most, and between two rounds of forgetting.
 _LOOK_EVERY = 2.0
@@ -106,7 +101,7 @@ class Claiming:
         *job* has passed ``overlaps.check``, should it be a schedule's tick.
         """
         if self.away.is_set():
-            return Snoozed(_AWAY, f"{self._store.shown} is away")
+            return Snoozed(AWAY, f"{self._store.shown} is away")
         args_hash = hash_of(body) if job.copy == 0 else None
         claim = Claim(self._consumer, job.id, job.copy, new_token(), self._lease, args_hash)
         tick = tick_of(job.headers)
@@ -118,11 +113,11 @@ class Claiming:
                 return refusal(answer, job, now)
             if tick is not None:
                 reach("before-enter")
-                refused = await self._lanes.enter(claim, tick, _wait_of(job, now))
+                refused = await self._lanes.enter(claim, tick, wait_of(job, now))
                 if refused is not None:
                     return refused
         except StoreUnavailable as error:
-            return Snoozed(_AWAY, str(error))
+            return Snoozed(AWAY, str(error))
         self.hold(claim)
         reach("claimed")
         return claim
@@ -351,48 +346,6 @@ class Claiming:
         while forgotten == _EXPIRE_AT_ONCE:
             forgotten = await self._asked(self._timed("expire", self._store.expire(before, _EXPIRE_AT_ONCE)))
             await asyncio.sleep(_EXPIRE_PAUSE)
-
-
-def refusal(answer: Answer, job: Job[Any], now_ms: int) -> Outcome:
-    """What becomes of a delivery whose claim was answered so, and not ``FRESH``."""
-    match answer.verdict:
-        case Verdict.DONE:
-            return Duplicate("done")
-        case Verdict.SKIPPED:
-            return Skipped("skipped before")
-        case Verdict.RUNNING:
-            left = timedelta(milliseconds=max(0, answer.until - now_ms))
-            wait = max(min(left, _wait_of(job, now_ms)), _SHORTEST_WAIT)
-            return Snoozed(wait, "another run of it has not ended", same_copy=True)
-        case Verdict.CONFLICT:
-            text = f"job {job.id} was published before with other arguments: an id names one job, give this one its own"
-            return Dead(DeadReason.CONFLICT, Failure("penstock.Conflict", text))
-        case _:
-            return Duplicate(f"superseded ({answer.verdict})")
-
-
-def _wait_of(job: Job[Any], now_ms: int) -> timedelta:
-    """How long *job* waits for somebody else's end before it looks again: what began just now mostly ends soon."""
-    age = timedelta(milliseconds=max(0, now_ms - (job.published or now_ms)))
-    return max(min(age, _LONGEST_WAIT), _SHORTEST_WAIT)
-
-
-def failed(error: Fenced | StoreUnavailable) -> Snoozed:
-    """What becomes of a delivery whose run could not be ended with its store. Costs no attempt."""
-    if isinstance(error, Fenced):
-        return Snoozed(timedelta(seconds=1), str(error), same_copy=True)
-    return Snoozed(_AWAY, str(error))
-
-
-def result_of(value: object) -> bytes | None:
-    """A handler's result as the store keeps it: JSON, or a word for what cannot be kept. Never raises."""
-    if value is None:
-        return None
-    try:
-        data = to_json(value, fallback=repr, inf_nan_mode="null")
-    except Exception:  # noqa: BLE001 - writing it runs foreign code, and the effect must not fail for it
-        return to_json(f"<{type(value).__name__} that cannot be written as JSON>")
-    return data if len(data) <= MAX_RESULT else to_json(f"<a result of {len(data)} bytes, over {MAX_RESULT}>")
 
 
 async def persistently(

@@ -13,7 +13,8 @@ from typing import Any, Protocol  # handlers of many argument types pass through
 
 from penstock import headers as h
 from penstock import overlaps, tracing
-from penstock.claiming import Claiming, failed
+from penstock.claim_outcomes import failed
+from penstock.claiming import Claiming
 from penstock.claims import Claim, Fenced
 from penstock.clock import Clock, new_job_id
 from penstock.copies import kind_of, published_ms

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from penstock import Job
-from penstock.claiming import refusal, result_of
+from penstock.claim_outcomes import refusal, result_of
 from penstock.claims import MAX_RESULT, Answer, Verdict
 from penstock.outcome import Dead, DeadReason, Duplicate, Snoozed
 
