@@ -205,7 +205,8 @@ class EffectStore(Store, Protocol):
 
 
 class OwnEffect(Effect, AbstractAsyncContextManager["OwnEffect"], Protocol):
-    """An effect whose claim is a part of its own transaction: to be entered once, or abandoned."""
+    """An effect whose claim is a part of its own transaction: to be entered once, or abandoned. A block that ends
+    without ``complete`` is rolled back."""
 
     async def renew(self) -> None:
         """Let the claim's lease begin anew. Safe while the handler is at work. Raises ``StoreUnavailable``."""
