@@ -40,7 +40,9 @@ class PostgresStore:
 
     Leases are measured by the server's clock, or by *clock* when it is given. *patience*: how long a free connection
     is waited for, and an answer to a statement of the library; those of handlers take their time. An effect that leaves
-    its transaction alone for 15 minutes, and is not renewed, is rolled back. Needs PostgreSQL 14. Raises ``ConfigError`` for a bad URL.
+    its transaction alone for 15 minutes, and is not renewed, is rolled back. Needs PostgreSQL 14.
+
+    Raises ``ConfigError`` for a bad URL.
     """
 
     def __init__(
