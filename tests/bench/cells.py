@@ -56,7 +56,7 @@ class Cell:
 _NOOP = Cell("noop", "", 16, 1, 20_000)
 _CROWDS = ((16, 1), (64, 1), (16, 2), (64, 2))
 _KINDS = (
-    ("effect", "postgres", 4_000),
+    ("effect", "postgres", 12_000),
     ("effect", "sqlite", 4_000),
     ("lease", "redis", 8_000),
     ("lease", "postgres", 4_000),
