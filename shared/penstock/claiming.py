@@ -123,17 +123,9 @@ class Claiming:
         return claim
 
     async def _answer(self, claim: Claim, *, own: bool) -> Answer:
-        if not own or self._own is None:
-            return await self._asked(self._claims.ask(claim.key, claim))
-        started = time.perf_counter()
-        try:
-            answer = await self._own.begin(claim)
-        except (StoreUnavailable, ConfigError) as error:
-            self._took("claim", started, failed=True)
-            self.lost(error)
-            raise StoreUnavailable(str(error)) from error
-        self._took("claim", started)
-        return answer
+        if own and self._own is not None:
+            return await self._asked(self._timed("claim", self._own.begin(claim)))
+        return await self._asked(self._claims.ask(claim.key, claim))
 
     def hold(self, claim: Claim) -> None:
         """Renew *claim* from now on until it is let go, and let effects end by it."""
@@ -188,13 +180,7 @@ class Claiming:
             reach("handled")
             kept = result_of(result)
             reach("before-commit")
-            started, failed = time.perf_counter(), True
-            try:
-                held = await effect.complete(claim, kept)
-                failed = False
-            finally:
-                self._took("commit", started, failed=failed)
-            if not held:
+            if not await self._timed("commit", effect.complete(claim, kept)):
                 raise Fenced()
         reach("committed")
         return result
@@ -290,11 +276,8 @@ class Claiming:
             failed = True
             raise
         finally:
-            self._took(operation, started, failed=failed)
-
-    def _took(self, operation: str, started: float, *, failed: bool = False) -> None:
-        if self._events.watched:
-            self._events.emit(StoreAsked(operation, time.perf_counter() - started, failed))
+            if self._events.watched:
+                self._events.emit(StoreAsked(operation, time.perf_counter() - started, failed))
 
     async def _asked(self, question: Awaitable[T]) -> T:
         """The answer; a schema that went away under a running worker is a store that is away."""
