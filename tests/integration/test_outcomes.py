@@ -147,7 +147,7 @@ async def test_a_failed_job_comes_back_to_its_queue_after_its_delay_with_its_sto
     assert isinstance(outcome, Retried)
     async with foreign(url) as channel:
         copy = await take(channel, "jobs.email")
-    assert 1.0 <= time.monotonic() - started < 3.0
+    assert 1.0 <= time.monotonic() - started < 10
     assert (copy.exchange, copy.routing_key) == ("jobs.delay.00", queue_key(1, "jobs.email"))
     assert (copy.message_id, copy.type, copy.body, copy.delivery_mode) == ("order-7", "email.send", GOOD, 2)
     assert (copy.headers["penstock-attempt"], copy.headers["penstock-copy"]) == (2, 1)

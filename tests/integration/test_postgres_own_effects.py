@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import timedelta
 
 import psycopg
 import pytest
@@ -15,7 +14,7 @@ from penstock.errors import StoreUnavailable
 from penstock.stores.postgres import PostgresStore
 from penstock.storing import OwnEffect, Transaction
 from tests.conformance.store_steps import claim_of, ended, verdict_of
-from tests.support.accounts import ADD, credit, opened
+from tests.support.accounts import ADD, BRIEFLY, credit, opened
 from tests.support.waiting import eventually
 
 Act = Callable[[Transaction], Awaitable[object]]
@@ -232,7 +231,7 @@ async def test_effects_that_take_long_do_not_keep_others_from_beginning(postgres
 
 
 async def test_nobody_waits_longer_for_a_connection_than_the_stores_patience(postgres_url: str) -> None:
-    async with opened(postgres_url, connections=1, patience=timedelta(milliseconds=200)) as store:
+    async with opened(postgres_url, connections=1, patience=BRIEFLY) as store:
         held = await begun(store, claim_of("held"))
         with pytest.raises(StoreUnavailable, match="all 1 connections were in use"):
             await store.begin(claim_of())

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 
 import psycopg
 import pytest
@@ -16,13 +15,9 @@ from penstock.errors import ConfigError, PenstockError, StoreUnavailable
 from penstock.stores.postgres import PostgresStore
 from penstock.stores.postgres_effects import PostgresEffect
 from tests.conformance.store_steps import claim_of, ended, taken, verdict_of
-from tests.support.accounts import ADD, credit, opened, run, run_blocking
+from tests.support.accounts import ADD, BRIEFLY, credit, opened, run, run_blocking
 from tests.support.postgres import PrivatePostgres, StartPostgres
 from tests.support.waiting import eventually
-
-#: Long enough for a machine under load.
-BRIEFLY = timedelta(seconds=2)
-
 
 # --- the way to the server ------------------------------------------------------------------------------------------
 

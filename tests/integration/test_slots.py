@@ -125,7 +125,7 @@ async def test_an_async_handler_past_its_deadline_is_cancelled_and_retried(url: 
     assert isinstance(finished.outcome, Retried)
     assert finished.outcome.failure.type == "penstock.errors.JobTimeout"
     assert finished.outcome.failure.text == "linger ran past its deadline of 0.2 s"
-    assert 0.2 <= finished.run < 2
+    assert 0.2 <= finished.run < 10
 
 
 async def test_a_timeout_of_the_handlers_own_is_no_deadline(url: str) -> None:

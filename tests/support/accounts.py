@@ -12,6 +12,9 @@ from penstock.claims import Claim, StoreUrl
 from penstock.stores.postgres import PostgresStore
 from penstock.stores.postgres_connections import PATIENCE
 
+#: A patience that is soon at its end, and long enough for a machine under load.
+BRIEFLY = timedelta(seconds=2)
+
 ADD = "UPDATE accounts SET credit = credit + 5 WHERE owner = 'ada'"
 
 

@@ -83,7 +83,7 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up_in_time(peer: 
     error = await refusal(peer, within=0.3)
     assert type(error) is ConnectionLost
     assert "no connection within 0.3 s" in str(error)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
 
 
 async def test_a_server_that_hangs_in_the_tls_handshake_is_given_up_in_time(peer: Peer) -> None:
