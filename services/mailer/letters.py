@@ -7,6 +7,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, localtime
+from hashlib import sha256
 from urllib.parse import quote
 
 from penstock import Job
@@ -16,6 +17,9 @@ from services.mailer.templates import Text
 
 #: Ties the mails of one business event together; carries the job's correlation id.
 CORRELATION = "X-Correlation-ID"
+
+#: Characters of an id in a header.
+_LONGEST = 200
 
 # Any server takes seven bits a byte and 76 characters a line (RFC 2045); only some of them take more.
 _PARTS = SMTP.clone(cte_type="7bit")
@@ -64,5 +68,7 @@ def _atom(text: str) -> str:
 
 
 def _word(text: str) -> str:
-    """*text* as one word that is safe in a header: ids from foreign producers may hold anything."""
-    return quote(text, safe="", errors="replace")[:200]
+    """*text* as one word that is safe in a header: ids from foreign producers may hold anything. A long one ends in
+    its digest, so that ids which begin alike stay two."""
+    word = quote(text, safe="", errors="replace")
+    return word if len(word) <= _LONGEST else f"{word[: _LONGEST - 33]}-{sha256(word.encode()).hexdigest()[:32]}"

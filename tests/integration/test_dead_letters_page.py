@@ -25,10 +25,13 @@ _CHANGING = (
 )
 
 _TRACEBACK = """Traceback (most recent call last):
-  File "/app/services/mailer/handlers.py", line 31, in send_email
-    await smtp.send(message)
-  File "/app/.venv/lib/python3.11/site-packages/aiosmtplib/client.py", line 402, in send
-    raise SMTPRecipientRefused(452, "mailbox of user 17 is full")
+  File "/app/services/mailer/handlers.py", line 34, in send_email
+    await self._post.send(await self._written(job), self._sender, job.args.to)
+  File "/app/services/mailer/smtp.py", line 97, in send
+    await self._send(mail, sender, recipient)
+  File "/app/services/mailer/smtp.py", line 130, in _deliver
+    raise (_Closing(str(found)) if closing and isinstance(found, TooMuch) else found) from error
+services.mailer.ports.NotNow: 452 4.2.2 mailbox of user 17 is full
 """
 _BEGAN = 1_772_420_000_000
 
@@ -45,8 +48,8 @@ async def bury(url: str) -> None:
                 "penstock-reason": "exhausted",
                 "penstock-attempt": 4,
                 "penstock-copy": 4,
-                "penstock-error-type": "aiosmtplib.SMTPRecipientRefused",
-                "penstock-error": f"mailbox of user {user} is full",
+                "penstock-error-type": "services.mailer.ports.NotNow",
+                "penstock-error": f"452 4.2.2 mailbox of user {user} is full",
                 "penstock-traceback": _TRACEBACK,
                 "tenant": "acme",
             },

@@ -91,6 +91,15 @@ def test_long_ids_stay_in_one_piece() -> None:
     assert f"X-Correlation-ID: {'8' * 150}\r\n".encode() in mail
 
 
+def test_very_long_ids_that_begin_alike_are_told_apart() -> None:
+    job_ids = ["7" * 250, "7" * 249 + "8", "ä" * 100, "ä" * 99 + "ö"]
+    mails = [read_back(letter(a_job(job_id, job_id), Text("s", "p"), SENDER)) for job_id in job_ids]
+    for header in ("Message-ID", "X-Correlation-ID"):
+        found = {str(mail[header]) for mail in mails}
+        assert len(found) == len(job_ids)
+        assert max(map(len, found)) <= 200 + len("<@penstock>")
+
+
 @pytest.mark.parametrize("text", ["x" * 2000, "Grüße\n" * 100, "ä" * 2000, ". \n.\n.."])
 def test_any_server_takes_what_is_sent(text: str) -> None:
     mail = letter(a_job(), Text("Grüße", text, f"<p>{text}</p>"), SENDER)
