@@ -19,10 +19,10 @@ from penstock.printable import printable
 from penstock.service_tables import make_tables, transaction
 from penstock.settings import Settings
 from services.audit import records
+from services.audit.app import HOLDS
 from services.audit.records import Record
 
 _TABLE_LOCK = 0x6175646974  # "audit"
-_HOLDS = "the audit's records"
 _LIMIT = 100
 
 
@@ -31,12 +31,12 @@ async def migrate(url: StoreUrl) -> None:
 
     Raises ``ConfigError``, ``StoreUnavailable``.
     """
-    await make_tables(url, _HOLDS, _TABLE_LOCK, records.make_table)
+    await make_tables(url, HOLDS, _TABLE_LOCK, records.make_table)
 
 
 async def look(url: StoreUrl, limit: int, kind: str | None, since: int) -> list[Record]:
     """The last *limit* records; see ``records.latest``. Raises as ``migrate``."""
-    async with transaction(url, _HOLDS) as tx:
+    async with transaction(url, HOLDS) as tx:
         return await records.latest(tx, limit, kind=kind, since=since)
 
 

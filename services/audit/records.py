@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from penstock import Transaction
 from penstock.topology.matching import matches
 
+#: The table there is.
+TABLE = "audit_jobs"
+
 _TABLE = """CREATE TABLE IF NOT EXISTS audit_jobs (
         entry {number},
         job_id TEXT NOT NULL,

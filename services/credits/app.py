@@ -9,17 +9,19 @@ from collections.abc import Sequence
 
 from penstock import PenstockError, Worker
 from penstock.claims import StoreUrl
-from penstock.service_tables import make_tables
+from penstock.service_tables import make_tables, tables
 from penstock.settings import Settings
 from services.credits import ledger
 from services.credits.handlers import handlers
 
+_HOLDS = "a ledger"
 _TABLES_LOCK = 0x63726564697473  # "credits"
 
 
 def build() -> Worker:
     """The credits service; its ledger is in the database of ``PENSTOCK_STORE_URL``."""
-    return Worker(handlers, queue="credits")
+    ready = tables(_HOLDS, "python -m services.credits migrate", *ledger.TABLES)
+    return Worker(handlers, queue="credits", ready=ready)
 
 
 async def migrate(url: StoreUrl) -> None:
@@ -27,7 +29,7 @@ async def migrate(url: StoreUrl) -> None:
 
     Raises ``ConfigError``, ``StoreUnavailable``.
     """
-    await make_tables(url, "a ledger", _TABLES_LOCK, ledger.make_tables)
+    await make_tables(url, _HOLDS, _TABLES_LOCK, ledger.make_tables)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

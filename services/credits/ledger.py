@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from penstock import Transaction
 
+#: The tables there are.
+TABLES = ("credit_accounts", "credit_entries")
+
 #: Entries have no unique key: it is the store's mark in the same transaction that lets a job be booked once, and if
 #: ever it did not, a second entry would show.
 _TABLES = (

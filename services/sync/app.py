@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from penstock import ConfigError, Handlers, Worker
-from penstock.service_tables import effect_store
+from penstock.service_tables import effect_store, tables
 from penstock.settings import Settings as PenstockSettings
 from penstock_jobs import SYNC_PULL
 from services.sync.api import Bounds, HttpApi
 from services.sync.handlers import Puller
 from services.sync.hosts import hosts
 from services.sync.settings import Settings
-from services.sync.shelf import DatabaseShelf
+from services.sync.shelf import TABLES, DatabaseShelf
 from services.sync.sources import Sources, read_sources
 
 HOLDS = "what is pulled"
@@ -43,7 +43,8 @@ async def build() -> AsyncIterator[Worker]:
             SYNC_PULL, retry=settings.retry_policy(), timeout=settings.timeout + _GRACE, once="lease"
         )
         register(puller.pull)
-        yield Worker(handlers, queue="sync", slots=settings.slots)
+        ready = tables(HOLDS, "python -m services.sync migrate", *TABLES)
+        yield Worker(handlers, queue="sync", slots=settings.slots, ready=ready)
 
 
 def _tokens(sources: Sources) -> dict[str, str]:

@@ -18,6 +18,9 @@ from penstock.storing import EffectStore
 from penstock_jobs import SYNC_PULL, SyncPull
 from services.sync.ports import Page, Place
 
+#: The tables there are.
+TABLES = ("sync_sources", "sync_items")
+
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS sync_sources (
         source TEXT PRIMARY KEY,

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from penstock.claims import StoreUrl
 from penstock.connect import store_for
 from penstock.errors import ConfigError
-from penstock.storing import EffectStore, Transaction, lacks_a_table
+from penstock.storing import EffectStore, Store, Transaction, lacks_a_table
 
 
 def effect_store(url: StoreUrl, holds: str, *, connections: int = 16) -> EffectStore:
@@ -20,7 +20,36 @@ def effect_store(url: StoreUrl, holds: str, *, connections: int = 16) -> EffectS
     store = store_for(url, connections=connections)
     if isinstance(store, EffectStore):
         return store
-    raise ConfigError(f"{store.shown} cannot hold {holds}: set PENSTOCK_STORE_URL to sqlite:// or postgresql://")
+    raise ConfigError(_without_transactions(store, holds))
+
+
+def tables(holds: str, make: str, *names: str) -> Callable[[Store], Awaitable[None]]:
+    """A worker's *ready*: raises ``ConfigError`` while its store lacks one of the tables *names*.
+
+    *holds* says in the error what they are for, *make* which command makes them. Safe to run at once, and to repeat.
+    """
+
+    async def ready(store: Store) -> None:
+        if not isinstance(store, EffectStore):
+            raise ConfigError(_without_transactions(store, holds))
+        try:
+            async with store.effect() as effect:
+                for name in names:
+                    await effect.transaction.execute(f"SELECT 1 FROM {name} WHERE 1 = 0")
+        except Exception as error:
+            if lacks_a_table(error):
+                raise ConfigError(_lacking(store, holds, make)) from error
+            raise
+
+    return ready
+
+
+def _lacking(store: Store, holds: str, make: str) -> str:
+    return f"{store.shown} has no table for {holds}: run {make} first"
+
+
+def _without_transactions(store: Store, holds: str) -> str:
+    return f"{store.shown} cannot hold {holds}: set PENSTOCK_STORE_URL to sqlite:// or postgresql://"
 
 
 @asynccontextmanager
@@ -36,7 +65,7 @@ async def transaction(url: StoreUrl, holds: str) -> AsyncIterator[Transaction]:
             yield effect.transaction
     except Exception as error:
         if lacks_a_table(error):
-            raise ConfigError(f"{store.shown} has no table for {holds}: run this command with migrate first") from error
+            raise ConfigError(_lacking(store, holds, "this command with migrate")) from error
         raise
     finally:
         await store.close()

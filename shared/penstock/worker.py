@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -47,7 +47,9 @@ class Worker:
     *middleware*: around every handler's run, the first one outermost. *binds*: the queue's kind patterns; a message of
     another kind is dead (None: not checked). *unknown_kind_grace*: how long a kind without a handler is put off.
     *max_body*: bytes. *consumer_timeout*: the broker's, above which it takes deliveries back. *watchdog*: silence after
-    which a consumer is opened anew though messages are ready. Raises ``ConfigError`` with every problem at once.
+    which a consumer is opened anew though messages are ready. *ready*: awaited with the store once that is open, before
+    anything is consumed; what it raises ends ``run`` (see ``service_tables.tables``). Raises ``ConfigError`` with every
+    problem at once.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Worker:
         max_body: int = MAX_BODY,
         consumer_timeout: timedelta = CONSUMER_TIMEOUT,
         watchdog: timedelta = timedelta(seconds=30),
+        ready: Callable[[Store], Awaitable[None]] | None = None,
         clock: Clock | None = None,
         events: Events | None = None,
     ) -> None:
@@ -76,6 +79,7 @@ class Worker:
         #: What it takes the broker's to be.
         self.consumer_timeout = consumer_timeout
         self._patience = watchdog.total_seconds()
+        self._ready = ready
         #: May be replaced before ``run``: a test hands a clock of its own to a worker that a factory built.
         self.clock = clock or SystemClock()
         self._stop_now = asyncio.Event()
@@ -136,8 +140,10 @@ class Worker:
         kinds = tuple(handler.kind.name for handler in self.handlers)
         self.events.emit(WorkerStarted(work_queue(self.queue), self.slots, kinds))
         claiming = self._claiming(store, terms or StoreTerms())
-        opened = contextlib.nullcontext() if claiming is None else claiming.opened(connect_timeout)
-        async with opened, self._session(broker, connect_timeout, factory, claiming) as (links, consuming):
+        async with (
+            self._opened(claiming, store, connect_timeout),
+            self._session(broker, connect_timeout, factory, claiming) as (links, consuming),
+        ):
             lag = asyncio.create_task(watch_loop(consuming, self.events))
             try:
                 await self._consume(links, consuming, stop, claiming)
@@ -154,6 +160,19 @@ class Worker:
         if store is None or not self.needs_store:
             return None
         return Claiming(store, self.queue, terms, self.events)
+
+    @contextlib.asynccontextmanager
+    async def _opened(
+        self, claiming: Claiming | None, store: Store | None, connect_timeout: timedelta
+    ) -> AsyncIterator[None]:
+        """The store open during the block, with all that the handlers need in it."""
+        if claiming is None or store is None:
+            yield
+            return
+        async with claiming.opened(connect_timeout):
+            if self._ready is not None:
+                await self._ready(store)
+            yield
 
     @contextlib.asynccontextmanager
     async def _session(

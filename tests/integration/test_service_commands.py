@@ -1,4 +1,4 @@
-"""Commands of services on a store in which their own tables are missing."""
+"""Commands and workers of services on a store in which their own tables are missing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from penstock.connect import store_for
 from services.audit.command import main as audit
 from services.mailer.command import main as mailer
 from services.sync.command import main as sync
+from tests.support.commands import penstock
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,23 @@ def test_a_table_that_was_never_made_is_one_line_that_says_so(
     assert command(arguments) == 5
     told = capsys.readouterr()
     assert (told.out, told.err) == ("", f"{words.replace('STORE', store.shown)}: run this command with migrate first\n")
+
+
+@pytest.mark.parametrize(
+    ("service", "holds"), [("credits", "a ledger"), ("audit", "the audit's records"), ("sync", "what is pulled")]
+)
+def test_a_worker_whose_tables_were_never_made_takes_no_job_and_says_which_command_makes_them(
+    service: str, holds: str, effect_store_url: str, url: str
+) -> None:
+    store = store_for(effect_store_url)
+    asyncio.run(store.migrate())
+    ended = penstock(
+        "worker",
+        f"services.{service}.app:build",
+        RABBITMQ_URL=url,
+        PENSTOCK_STORE_URL=effect_store_url,
+        PENSTOCK_TOPOLOGY=f"rabbitmq/topology.{'audit.' if service == 'audit' else ''}yaml",
+    )
+    assert ended.code == 5
+    says = f"{store.shown} has no table for {holds}: run python -m services.{service} migrate first"
+    assert ended.err.splitlines()[-1].endswith(says)
