@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from datetime import timedelta
 
@@ -10,13 +11,17 @@ from penstock import logs
 from penstock.settings import Settings
 from penstock.supervisor import Patience, Supervisor
 
+#: Seconds that a child may take to stop.
+KILL_AFTER = "CREW_KILL_AFTER"
+
 
 def main() -> None:
     """Supervise, patiently enough for a test."""
     logs.setup(Settings.load())
     patience = Patience(crashes=4, first_wait=timedelta(seconds=0.05), longest_wait=timedelta(seconds=0.2))
     command = [sys.executable, "-m", "tests.support.crew"]
-    supervisor = Supervisor(command, int(sys.argv[1]), kill_after=timedelta(seconds=2), patience=patience)
+    kill_after = timedelta(seconds=float(os.environ.get(KILL_AFTER, "30")))
+    supervisor = Supervisor(command, int(sys.argv[1]), kill_after=kill_after, patience=patience)
     sys.exit(asyncio.run(supervisor.run()))
 
 
