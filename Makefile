@@ -4,7 +4,9 @@ PYTHON_OF_VENV := .venv/bin/python
 SCRIPTS := infra/scripts
 TESTED_WITH := rabbitmq-server amqp-tools postgresql redis-server prometheus prometheus-alertmanager libfaketime chromium ffmpeg
 # Files are dealt to three processes: most tests wait for something. A file stays together, for its fixtures are dear.
-TEST := $(PYTHON_OF_VENV) -m pytest --ignore=tests/bench --ignore=tests/containers -n 3 --dist loadfile
+# They are dealt in their order, long acceptance tests first and unit tests last: all three end at about the same time.
+DEALT := -n 3 --dist loadfile --no-loadscope-reorder
+TEST := $(PYTHON_OF_VENV) -m pytest --ignore=tests/bench --ignore=tests/containers $(DEALT)
 EXTRAS_OF_IMAGE := --extra worker --extra postgres --extra redis --extra services --extra otel
 
 .DEFAULT_GOAL := help

@@ -15,7 +15,7 @@ from typing import Any  # YAML
 import yaml
 
 from penstock import PenstockError
-from penstock.testing.broker_files import free_ports
+from penstock.testing.free_ports import free_ports
 from services.demo.crew import ROOT, Crew
 
 INFRA = ROOT / "infra"

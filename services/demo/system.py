@@ -14,7 +14,7 @@ from pathlib import Path
 from penstock import PenstockError
 from penstock.applying import apply
 from penstock.delay import level_queue
-from penstock.testing.broker_files import free_ports
+from penstock.testing.free_ports import free_ports
 from penstock.topology.names import SCHEDULER, UNROUTED, dead_queue, work_queue
 from penstock.topology.reading import DEFAULT_FILE, read_spec
 from services.demo import pictures, shop

@@ -23,8 +23,8 @@ from fastapi import FastAPI
 
 from penstock.applying import apply
 from penstock.clock import new_job_id
-from penstock.testing.broker_files import free_ports
 from penstock.testing.broker_node import PrivateBroker
+from penstock.testing.free_ports import free_ports
 from penstock.topology.reading import parse_spec
 from penstock_jobs import SendEmail
 from tests.support.intake import WELCOME, head, intake_process

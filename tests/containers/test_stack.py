@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from penstock.testing.broker_files import free_ports
+from penstock.testing.free_ports import free_ports
 from tests.containers.daemon import daemon
 from tests.containers.load import Account, Load
 from tests.containers.stack import SERVICES, Stack

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from penstock.testing.broker_files import ADVANCED, free_ports
+from penstock.testing.broker_files import ADVANCED
 from penstock.testing.broker_node import BrokerInfo, PrivateBroker
+from penstock.testing.free_ports import free_ports
 from penstock.topology.build import build
 from penstock.topology.reading import read_spec
 from tests.support.brokers import installation, manage

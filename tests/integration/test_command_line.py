@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from penstock.testing.broker_files import free_ports
+from penstock.testing.free_ports import free_ports
 from tests.support.brokers import Vhost
 from tests.support.commands import Finished, penstock
 from tests.support.waiting import wait_until

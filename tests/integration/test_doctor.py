@@ -25,8 +25,8 @@ from penstock.doctor.findings import Finding, State, exit_code
 from penstock.management import Management
 from penstock.settings import BROKER_VARIABLES, Settings
 from penstock.stores.sqlite import SqliteStore
-from penstock.testing.broker_files import free_ports
 from penstock.testing.broker_node import BrokerInfo, PrivateBroker
+from penstock.testing.free_ports import free_ports
 from penstock.topology.access import access
 from penstock.topology.passwords import password_hash
 from penstock.topology.reading import read_spec

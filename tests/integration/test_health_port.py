@@ -20,7 +20,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from penstock import Events, metrics
-from penstock.testing.broker_files import free_ports
+from penstock.testing.free_ports import free_ports
 from tests.integration.conftest import Fragile
 from tests.support.apps import Do
 from tests.support.once_apps import Credit, with_a_ledger
@@ -290,13 +290,8 @@ async def test_every_process_has_a_port_of_its_own(url: str, tmp_path: Path) -> 
 
 def two_free_ports() -> int:
     """The first of two neighbours that nobody has."""
-    return next(port for port in free_ports(50) if is_free(port + 1))
-
-
-def is_free(port: int) -> bool:
-    """Whether nobody listens there."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+    ports = set(free_ports(400))
+    return next(port for port in ports if port + 1 in ports)
 
 
 def run_worker(tmp_path: Path, *flags: str, **settings: str) -> subprocess.CompletedProcess[str]:

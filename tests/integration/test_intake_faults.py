@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.testing.broker_files import free_ports
+from penstock.testing.free_ports import free_ports
 from tests.integration.conftest import Fragile
 from tests.support.intake import WELCOME, Intake, head, intake_process, listening_intake
 from tests.support.scrapes import connected, get, parsed

@@ -22,7 +22,7 @@ from penstock.events import (
     SettleFailed,
     WatchdogReopened,
 )
-from penstock.testing.broker_files import free_ports
+from penstock.testing.free_ports import free_ports
 from penstock.topology.build import build
 from penstock.topology.model import Topology
 from penstock.topology.reading import parse_spec

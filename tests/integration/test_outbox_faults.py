@@ -14,7 +14,7 @@ import pytest
 
 from penstock import JobKind
 from penstock.events import LinkLost, Relayed, StoreAnswered, StoreLost
-from penstock.testing.broker_files import free_ports
+from penstock.testing.free_ports import free_ports
 from tests.support.commands import penstock
 from tests.support.outboxes import (
     BACK_ENDS,

@@ -23,8 +23,8 @@ from penstock.errors import (
     Unencodable,
 )
 from penstock.message import Delivery, Message
-from penstock.testing.broker_files import free_ports
 from penstock.testing.broker_node import BrokerInfo
+from penstock.testing.free_ports import free_ports
 from penstock.topology.model import Binding, Queue
 from tests.conformance.pika_subject import PikaSubject
 from tests.integration.conftest import Fragile

@@ -188,3 +188,9 @@ def test_a_shell_that_reads_the_env_file_finds_the_node_and_its_management(broke
     command = f'. "{broker.env_file}" && printf "%s %s" "$(cat "$RABBITMQ_URL_FILE")" "$RABBITMQ_MANAGEMENT_URL"'
     read = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=10, check=True)
     assert read.stdout == f"{broker.amqp_url} {broker.management_url}"
+
+
+def test_a_plugin_that_is_enabled_while_the_node_runs_is_found(own_broker: StartBroker) -> None:
+    node = own_broker(plugins=())
+    assert "started 1 plugins" in node.ctl("enable", "rabbitmq_event_exchange", program="rabbitmq-plugins")
+    assert "amq.rabbitmq.event" in node.ctl("list_exchanges", "name")

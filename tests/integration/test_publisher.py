@@ -35,7 +35,7 @@ from penstock import (
     Unroutable,
 )
 from penstock.events import LinkLost, LinkOpened, Published
-from penstock.testing.broker_files import free_ports
+from penstock.testing.free_ports import free_ports
 from tests.integration.conftest import Fragile
 from tests.support.brokers import Vhost, manage, quoted
 from tests.support.waiting import eventually

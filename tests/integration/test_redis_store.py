@@ -14,7 +14,7 @@ import pytest
 from penstock.claims import Claim, Mark, Record, State, StoreUrl, Verdict, decide, new_token
 from penstock.errors import ConfigError, StoreUnavailable
 from penstock.stores.redis_store import RETENTION, WITHIN, RedisStore
-from penstock.testing.broker_files import free_ports
+from penstock.testing.free_ports import free_ports
 from tests.support.certificates import make_certificates
 from tests.support.redis import PrivateRedis, StartRedis
 from tests.support.waiting import eventually

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from penstock import Job, Reject
-from penstock.testing.broker_files import LOOPBACK, free_ports
+from penstock.testing.free_ports import LOOPBACK, free_ports
 from penstock_jobs import TABLE_REPORT, TableReport
 from services.reports.app import reports_of
 from services.reports.command import main

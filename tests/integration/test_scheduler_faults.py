@@ -17,7 +17,7 @@ from penstock.schedules.events import LeadershipLost, SchedulerStandsBy, Schedul
 from penstock.schedules.model import Schedule
 from penstock.schedules.state import State
 from penstock.schedules.triggers import Every
-from penstock.testing.broker_files import free_ports
+from penstock.testing.free_ports import free_ports
 from tests.integration.conftest import Fragile
 from tests.support.once_apps import QUEUE, kinds, ledger, with_a_ledger
 from tests.support.processes import worker_process

@@ -15,7 +15,7 @@ from statistics import median
 import httpx2
 import pytest
 
-from penstock.testing.broker_files import free_ports
+from penstock.testing.free_ports import free_ports
 from tests.support.processes import ROOT
 from tests.support.scheduler_process import led_since, scheduler, told
 from tests.support.scheduling import drain, no_gap

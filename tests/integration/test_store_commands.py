@@ -11,7 +11,7 @@ import pytest
 
 from penstock.claims import Claim, Mark, State
 from penstock.connect import store_for
-from penstock.testing.broker_files import free_ports
+from penstock.testing.free_ports import free_ports
 from tests.support.commands import Finished, penstock
 from tests.support.outboxes import BACK_ENDS, MAIL, add_all, connect
 

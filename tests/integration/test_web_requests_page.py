@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.testing.broker_files import free_ports
+from penstock.testing.free_ports import free_ports
 from tests.support.intake import Said, head, intake_process
 from tests.support.processes import ROOT
 from tests.support.scrapes import asked

@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from penstock.testing.broker_files import LOOPBACK, free_ports
+from penstock.testing.free_ports import LOOPBACK, free_ports
 
 _BINARIES = Path("/usr/lib/postgresql")
 

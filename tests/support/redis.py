@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.testing.broker_files import LOOPBACK, free_ports
 from penstock.testing.broker_process import tied_to_parent
+from penstock.testing.free_ports import LOOPBACK, free_ports
 
 #: How many tests of one run may have a database of their own.
 _DATABASES = 10_000

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from penstock.errors import BrokerError, ConfigError
-from penstock.testing.broker_files import ADVANCED, NodeFolder, free_ports
+from penstock.testing.broker_files import ADVANCED, NodeFolder
+from penstock.testing.broker_libraries import link, needed
 from penstock.testing.broker_node import PrivateBroker
 from penstock.testing.broker_process import SCRIPTS_VARIABLE, Installation, tied_to_parent
+from penstock.testing.free_ports import free_ports
 from tests.support.commands import penstock
 
 
@@ -93,3 +100,63 @@ def test_what_is_tied_to_this_process_runs_but_not_when_its_parent_is_gone_alrea
     assert subprocess.run(tied, capture_output=True, timeout=10, check=False).stdout == b"runs\n"
     adopted = ["sh", "-c", '"$@"; exit', "sh", *tied]
     assert subprocess.run(adopted, capture_output=True, timeout=10, check=False).stdout == b""
+
+
+def application(installed: Path, name: str, *needs: str) -> None:
+    """An installed application, as Erlang describes it."""
+    folder = installed / f"{name}-1.2.3" / "ebin"
+    folder.mkdir(parents=True)
+    said = f"{{application,{name},\n [{{applications, [kernel,\n {', '.join(needs)}]}}]}}."
+    (folder / f"{name}.app").write_text(said)
+
+
+def test_a_node_is_given_the_libraries_of_its_plugins_and_all_that_those_need(tmp_path: Path) -> None:
+    installed = tmp_path / "rabbitmq_server-3.10.8" / "plugins"
+    for name, *needs in (("rabbit", "ra"), ("ra",), ("rabbitmq_prelaunch", "rabbit"), ("top", "web"), ("web", "ra")):
+        application(installed, name, "stdlib", *needs)
+    application(installed, "mqtt", "rabbit")
+    assert needed(installed, ["top", "unknown"]) == [
+        f"{name}-1.2.3" for name in ("ra", "rabbit", "rabbitmq_prelaunch", "top", "web")
+    ]
+
+
+@pytest.mark.parametrize("series", ["rabbitmq_server-4.0.5", "elsewhere"])
+def test_where_nothing_is_gained_or_known_a_node_looks_wherever_it_always_does(tmp_path: Path, series: str) -> None:
+    application(tmp_path / series / "plugins", "rabbit")
+    application(tmp_path / series / "plugins", "rabbitmq_prelaunch")
+    assert needed(tmp_path / series / "plugins", []) == []
+    assert needed(tmp_path / "rabbitmq_server-3.10.8" / "plugins", []) == []
+
+
+def test_links_to_libraries_are_made_anew_at_each_start(tmp_path: Path) -> None:
+    link(tmp_path / "libraries", Path("/installed"), ["rabbit-1", "top-1"])
+    link(tmp_path / "libraries", Path("/installed"), ["rabbit-1"])
+    assert [path.readlink() for path in (tmp_path / "libraries").iterdir()] == [Path("/installed/rabbit-1")]
+
+
+def test_a_port_is_given_to_one_process_at_a_time_though_nobody_listens_on_it_yet(tmp_path: Path) -> None:
+    ask = "from penstock.testing.free_ports import free_ports; print(*free_ports(400))"
+    settings = {**os.environ, "TMPDIR": str(tmp_path)}
+    many = [subprocess.Popen([sys.executable, "-c", ask], env=settings, stdout=subprocess.PIPE) for _ in range(8)]
+    given = [port for process in many for port in process.communicate(timeout=30)[0].split()]
+    assert len(given) == len(set(given)) == 8 * 400
+
+
+def test_ports_are_given_though_the_file_about_them_was_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    free_ports(1)
+    [file] = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-3])
+    assert len(free_ports(3)) == 3
+    assert len(orjson.loads(file.read_bytes())) == 3
+
+
+def test_a_port_given_long_ago_may_be_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    free_ports(2)
+    [file] = tmp_path.iterdir()
+    file.write_bytes(orjson.dumps(dict.fromkeys(orjson.loads(file.read_bytes()), time.time() - 901)))
+    free_ports(1)
+    assert len(orjson.loads(file.read_bytes())) == 1

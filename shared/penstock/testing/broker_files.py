@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import secrets
-import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from shlex import quote
 
 from penstock.errors import ConfigError
+from penstock.testing.free_ports import LOOPBACK, free_ports
 
-LOOPBACK = "127.0.0.1"
 USER = "penstock"
 PLUGINS = ("rabbitmq_management", "rabbitmq_prometheus", "rabbitmq_shovel", "rabbitmq_shovel_management")
 
@@ -26,9 +24,6 @@ ADVANCED = """\
   {dead_letter_worker_publisher_confirm_timeout, 15000}
 ]}].
 """
-
-# Below Linux's ephemeral ports: no outgoing connection may sit on the port of a node that is down for a moment.
-_PORTS = range(15_000, 32_000)
 
 _LAST_LINES = 12
 
@@ -78,6 +73,7 @@ class NodeFolder:
         self.configuration = path / "rabbitmq.conf"
         self.console = path / "console.log"
         self.log = path / "log" / "node.log"
+        self.libraries = path / "libraries"
         self.password_file = path / "password"
         self.url_file = path / "url"
         self.env_file = path / "env"
@@ -139,27 +135,6 @@ class NodeFolder:
         """What the node said before it gave up, without the Erlang terms it prints after that."""
         before, gave_up, after = (_read(self.console) or _read(self.log)).partition("BOOT FAILED")
         return "\n".join([*before.splitlines()[-_LAST_LINES:], *(gave_up + after).splitlines()[:_LAST_LINES]])
-
-
-def free_ports(count: int) -> list[int]:
-    """Return *count* different loopback ports that nobody listens on now, at random, below the ephemeral range."""
-    found: list[int] = []
-    for port in random.sample(_PORTS, len(_PORTS)):
-        if _is_free(port):
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise ConfigError(f"fewer than {count} free ports between {_PORTS.start} and {_PORTS.stop} on {LOOPBACK}")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True
 
 
 def _write(path: Path, text: str, mode: int = 0o600) -> None:

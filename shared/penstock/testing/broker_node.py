@@ -13,7 +13,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from penstock.errors import BrokerError, ConfigError
-from penstock.testing.broker_files import ADVANCED, LOOPBACK, PLUGINS, USER, NodeFolder, NodeState, Ports
+from penstock.testing.broker_files import ADVANCED, PLUGINS, USER, NodeFolder, NodeState, Ports
+from penstock.testing.broker_libraries import link, needed, variables
 from penstock.testing.broker_process import (
     Installation,
     greet,
@@ -24,6 +25,7 @@ from penstock.testing.broker_process import (
     tool_environment,
     wait_gone,
 )
+from penstock.testing.free_ports import LOOPBACK
 
 #: How long a start, a stop and a rabbitmqctl command may take (seconds).
 START_WITHIN = 60.0
@@ -200,12 +202,21 @@ class PrivateBroker:
         self._folder.save(replace(state, pid=process.pid, version=version))
         return BrokerInfo(state.node, process.pid, version, state.ports, self._folder.path, self._folder.password())
 
+    def _only_needed(self, installation: Installation) -> dict[str, str]:
+        """Variables for the node to look only for libraries that it needs, where that saves time."""
+        here, seen = installation.libraries()
+        # The settings of the usual plugins are in every configuration.
+        names = needed(here, {*PLUGINS, *self._plugins})
+        link(self._folder.libraries, seen, names)
+        return variables(installation.seen(self._folder.path) / self._folder.libraries.name, seen) if names else {}
+
     def _spawn(self, installation: Installation, state: NodeState) -> subprocess.Popen[bytes]:
+        settings = server_environment(state, installation.seen(self._folder.path)) | self._only_needed(installation)
         command = installation.server(self._folder.path)
         with self._folder.console.open("wb") as console:
             self._process = subprocess.Popen(
                 command if self._detached else tied_to_parent(command),
-                env=server_environment(state, installation.seen(self._folder.path)),
+                env=settings,
                 cwd=self._folder.path,
                 stdin=subprocess.DEVNULL,
                 stdout=console,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.errors import BrokerError, ConfigError
-from penstock.testing.broker_files import LOOPBACK, NodeState
+from penstock.testing.broker_files import NodeState
+from penstock.testing.free_ports import LOOPBACK
 
 #: Names the folder of RabbitMQ's own scripts where it is not the one of Debian, Ubuntu and the RPM packages.
 SCRIPTS_VARIABLE = "PENSTOCK_RABBITMQ_BIN"
@@ -59,6 +60,11 @@ class Installation:
         """The words that run the node of *folder*, together with an epmd of its own."""
         *enter, script = self.tool("rabbitmq-server", folder)
         return [*enter, "sh", "-c", _WITH_EPMD, script, "-noinput"]
+
+    def libraries(self) -> tuple[Path, Path]:
+        """The folder of RabbitMQ's own libraries and plugins, here and as the node itself sees it."""
+        here = self._script("rabbitmq-server").resolve().parent.parent / "plugins"
+        return here, here if self.root is None else Path("/", here.relative_to(self.root.resolve()))
 
     def seen(self, folder: Path) -> Path:
         """The node's *folder* as the node itself sees it."""
