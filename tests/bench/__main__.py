@@ -11,11 +11,11 @@ from dataclasses import replace
 from rich.console import Console
 
 from penstock.errors import PenstockError
-from tests.bench import brokers, machine, overheads, profiling, report, results, rivals
+from tests.bench import brokers, machine, profiling, report, results, rivals
 from tests.bench.entrants import c_ceiling
 from tests.bench.experiments import Bench
 from tests.bench.lineup import ENTRANTS
-from tests.bench.measures import RIVALS, Experiment, chosen
+from tests.bench.measures import MEASURES, RIVALS, Experiment, chosen
 from tests.bench.processes import EntrantError
 from tests.bench.profiling import Profiling
 from tests.bench.stores import Stores
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 console.print(f"[red]RabbitMQ {series}: {error}[/]")
                 failed += 1
                 continue
-            measured[broker.series] = overheads.with_overheads(gathered.medians())
+            measured[broker.series] = gathered.medians()
             failed += failures
     report.show(console, measured)
     if asked.write or _whole(asked):
@@ -106,7 +106,7 @@ def _whole(asked: argparse.Namespace) -> bool:
 def _write(measured: dict[str, results.Figures]) -> None:
     kept = results.load()["brokers"] if results.FILE.exists() else {}
     for series, figures in measured.items():
-        kept[series] = {**kept.get(series, {}), **figures}
+        kept[series] = {name: figure for name, figure in (kept.get(series, {}) | figures).items() if name in MEASURES}
     written = results.document(machine.machine(), machine.versions(), dict(sorted(kept.items())))
     results.save(written)
     report.PAGE.write_text(report.page(written))

@@ -48,18 +48,43 @@ class Cell:
         return replace(_NOOP, slots=self.slots, processes=self.processes)
 
     @property
+    def full(self) -> Cell:
+        """The cell that does the same beside many marks."""
+        return replace(self, marks=MANY)
+
+    @property
+    def flat(self) -> bool:
+        """Whether it is measured beside many marks, too."""
+        return (self.slots, self.processes) == (64, 1) and (self.strength, self.store) != ("lease", "postgres")
+
+    @property
     def overhead(self) -> str:
         """The measure of what Penstock adds to the transaction."""
         return f"overhead_{self.name}"
 
+    @property
+    def noop(self) -> str:
+        """The measure of the worker without a store, taken beside it."""
+        return f"noop_beside_{self.name}"
 
-_NOOP = Cell("noop", "", 16, 1, 20_000)
+    @property
+    def by_hand(self) -> str:
+        """The measure of the transaction written by hand, taken beside it."""
+        return f"hand_beside_{self.name}"
+
+    @property
+    def share(self) -> str:
+        """The measure of what is left of its rate beside many marks."""
+        return f"share_{self.full.name}"
+
+
+_NOOP = Cell("noop", "", 16, 1, 60_000)
 _CROWDS = ((16, 1), (64, 1), (16, 2), (64, 2))
 _KINDS = (
     ("effect", "postgres", 12_000),
-    ("effect", "sqlite", 4_000),
-    ("lease", "redis", 8_000),
-    ("lease", "postgres", 4_000),
+    ("effect", "sqlite", 8_000),
+    ("lease", "redis", 12_000),
+    ("lease", "postgres", 8_000),
 )
 
 NOOPS = tuple(replace(_NOOP, slots=slots, processes=processes) for slots, processes in _CROWDS)
@@ -67,12 +92,7 @@ NOOPS = tuple(replace(_NOOP, slots=slots, processes=processes) for slots, proces
 COMPARED = tuple(
     Cell(strength, store, slots, processes, count) for strength, store, count in _KINDS for slots, processes in _CROWDS
 )
-#: Those that are measured again beside many marks.
-FLAT = tuple(
-    cell
-    for cell in COMPARED
-    if (cell.slots, cell.processes) == (64, 1) and (cell.strength, cell.store) != ("lease", "postgres")
-)
-FULL = tuple(replace(cell, marks=MANY) for cell in FLAT)
+#: Those that are measured beside many marks, too.
+FLAT = tuple(cell for cell in COMPARED if cell.flat)
 
-CELLS = {cell.name: cell for cell in (*NOOPS, *COMPARED, *FULL)}
+CELLS = {cell.name: cell for cell in (*NOOPS, *COMPARED, *(cell.full for cell in FLAT))}

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from penstock.topology.names import SCHEDULER
-from tests.bench import filling, queues
+from tests.bench import filling, in_turn, queues
+from tests.bench.cells import CELLS, MANY, Cell
+from tests.bench.entrants import hand
 from tests.bench.entrants.common import PREFETCH, WARM_UP, arguments, compact
-from tests.bench.lineup import Entrant
+from tests.bench.in_turn import Part
+from tests.bench.lineup import HAND, Entrant
 from tests.bench.measures import Experiment, Shape
 from tests.bench.processes import EntrantError, Running, started, wait_until
 from tests.bench.profiling import Profiling
-from tests.bench.stores import Stores
+from tests.bench.stores import OWNERS, Stores
 
 Figures = dict[str, float]
 
@@ -55,8 +58,7 @@ class Bench:
         return figures
 
     def work(self, entrant: Entrant, experiment: Experiment) -> Figures:
-        self._play(entrant, experiment.seed, 1)
-        queues.multiply(self.url, entrant.queue, experiment.count)
+        self._seed(entrant, experiment.seed, experiment.count)
         return self._worked(entrant, experiment)
 
     def filled(self, entrant: Entrant, experiment: Experiment) -> Figures:
@@ -68,22 +70,50 @@ class Bench:
         self._expect(entrant, lambda ready: ready <= PREFETCH, "no message left")
         return figures
 
-    def stored(self, entrant: Entrant, experiment: Experiment) -> Figures:
-        if entrant.stored:
-            self._play(entrant, experiment.seed, 1)
-            queues.multiply(self.url, entrant.queue, experiment.count)
-        if not experiment.store:
-            return self._worked(entrant.with_store(""), experiment)
-        url = self.stores.prepared(experiment.store, experiment.marks)
-        before = filling.marked(url)
-        entrant = entrant.with_store(url)
-        figures = self._play(entrant, experiment.name, experiment.count, self.profiling)
-        if entrant.stored:
-            self._expect(entrant, lambda ready: ready == 0, "no message left")
-        _add_up(experiment, filling.marked(url) - before, "marks")
-        if experiment.name.startswith("effect"):
-            _add_up(experiment, filling.balance(url), "effects")
-        return figures
+    def in_turn(self, entrant: Entrant, experiment: Experiment) -> Figures:
+        cell = CELLS[experiment.name]
+        if self.profiling is not None:
+            return self._alone(entrant, experiment)
+        parts = list(self._parts(entrant, cell, experiment.count))
+        stores = [part.entrant.store for part in parts if part.entrant.store]
+        marked = [filling.marked(store) for store in stores]
+        with contextlib.ExitStack() as stack:
+            for part in parts:
+                if part.entrant.stored:
+                    stack.callback(queues.delete, self.url, part.entrant.queue)
+                    self._seed(part.entrant, experiment.seed, part.total)
+            found = in_turn.laps(parts, self.url)
+            for part in parts:
+                if part.entrant.stored:
+                    self._expect(part.entrant, lambda ready: ready == 0, "no message left")
+        for store, before in zip(stores, marked, strict=True):
+            _add_up(experiment, filling.marked(store) - before, "marks")
+            if cell.strength == "effect":
+                _add_up(experiment, filling.balance(store), "effects")
+        return in_turn.figures(found)
+
+    def _parts(self, entrant: Entrant, cell: Cell, count: int) -> Iterator[Part]:
+        """Those who take part in the turns of *cell*, *count* jobs with a store each."""
+        noops = count * cell.idle.count // cell.count
+        yield Part(in_turn.NOOP, entrant.on("idle").with_store(""), cell.idle.name, noops, seconds=0.3)
+        for number, role in enumerate(hand.roles(cell), 1):
+            store = self.stores.prepared(cell.store, owner=OWNERS[number])
+            yield Part(f"{in_turn.HAND}{number}", HAND.with_store(store), role, count)
+        yield Part(in_turn.OURS, entrant.with_store(self.stores.prepared(cell.store)), cell.name, count)
+        if cell.flat:
+            store = self.stores.prepared(cell.store, MANY)
+            yield Part(in_turn.FULL, entrant.on(filling.CONSUMER).with_store(store), cell.full.name, count)
+
+    def _alone(self, entrant: Entrant, experiment: Experiment) -> Figures:
+        """Penstock's part by itself, to be profiled."""
+        self._seed(entrant, experiment.seed, experiment.count)
+        return self._worked(entrant.with_store(self.stores.prepared(experiment.store)), experiment)
+
+    def _seed(self, entrant: Entrant, seed: str, count: int) -> None:
+        """Let *count* jobs wait in the entrant's queue."""
+        queues.delete(self.url, entrant.queue)
+        self._play(replace(entrant, store=None), seed, 1)
+        queues.multiply(self.url, entrant.queue, count)
 
     def relay(self, entrant: Entrant, experiment: Experiment) -> Figures:
         url = self.stores.prepared(experiment.store)
@@ -155,7 +185,7 @@ _SHAPES: dict[Shape, Callable[[Bench, Entrant, Experiment], Figures]] = {
     Shape.FILLED: Bench.filled,
     Shape.LATENCY: Bench.latency,
     Shape.IDLE: Bench.idle,
-    Shape.STORE: Bench.stored,
+    Shape.TURNS: Bench.in_turn,
     Shape.RELAY: Bench.relay,
     Shape.SCHEDULES: Bench.schedules,
 }

@@ -14,7 +14,8 @@ from redis import Redis
 from penstock.claims import StoreUrl
 from tests.bench.cells import ACCOUNTS
 
-CONSUMER = "bench"
+#: Whose marks are many: the worker on the queue of that name.
+CONSUMER = "full"
 _DAY = 86_400_000
 _REDIS_STEP = 20_000
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from penstock.connect import STORE_VARIABLE
+from tests.bench.entrants.crowd import COUNT_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What the benchmark makes for itself: the rivals' environment, logs, profiles, the C program.
@@ -29,6 +30,8 @@ class Entrant:
     settings: tuple[tuple[str, str], ...] = ()
     #: The program of the roles that have a store, when it is another; that of the roles of a scheduler.
     stored: str = ""
+    #: The URL of that store; empty in a role that has none but is played by the same program.
+    store: str | None = None
     scheduling: str = ""
 
     @property
@@ -38,11 +41,20 @@ class Entrant:
 
     def command(self, role: str, count: int) -> list[str]:
         """What to run for *role*."""
-        return [self.python, "-m", self.module, role, str(count)]
+        module = self.module if self.store is None else self.stored or self.module
+        return [self.python, "-m", module, role, str(count)]
 
     def with_store(self, url: str) -> Entrant:
         """The same one in a role that has a store."""
-        return replace(self, module=self.stored or self.module, settings=(*self.settings, (STORE_VARIABLE, url)))
+        return replace(self, store=url, settings=(*self.settings, (STORE_VARIABLE, url)))
+
+    def on(self, queue: str) -> Entrant:
+        """The same one with a queue of its own."""
+        return replace(self, queue=f"jobs.{queue}", settings=(*self.settings, ("BENCH_QUEUE", queue)))
+
+    def counting(self, file: Path) -> Entrant:
+        """The same one, whose count others may read in *file*."""
+        return replace(self, settings=(*self.settings, (COUNT_FILE, str(file))))
 
     def as_scheduler(self) -> Entrant:
         """The same one in a role of a scheduler."""
@@ -54,6 +66,9 @@ class Entrant:
 
 
 _E = "tests.bench.entrants."
+
+#: Not measured by itself: it takes part in the turns of others.
+HAND = Entrant("hand", _E + "hand", "bench.hand")
 
 ENTRANTS = {
     entrant.who: entrant
@@ -67,7 +82,6 @@ ENTRANTS = {
             stored=_E + "penstock_stores",
             scheduling=_E + "penstock_schedules",
         ),
-        Entrant("hand", _E + "hand", "bench.hand"),
         Entrant("pika", _E + "pika_bare", "bench.pika", idle=("-m", _E + "pika_bare", "latency_worker", "1000000000")),
         Entrant("c", _E + "c_ceiling", "bench.c"),
         Entrant(

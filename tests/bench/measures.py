@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
-from tests.bench.cells import COMPARED, FULL, NOOPS, STORES, Cell
+from tests.bench.cells import COMPARED, STORES, Cell
 
 RIVALS = ("celery", "dramatiq", "taskiq", "faststream")
 
@@ -19,7 +19,7 @@ class Shape(Enum):
     FILLED = "filled"
     LATENCY = "latency"
     IDLE = "idle"
-    STORE = "store"
+    TURNS = "turns"
     RELAY = "relay"
     SCHEDULES = "schedules"
 
@@ -49,7 +49,6 @@ class Experiment:
     seed: str = "seed"
     #: The store that takes part.
     store: str = ""
-    marks: int = 0
     #: What several experiments are chosen by.
     group: str = ""
 
@@ -68,20 +67,29 @@ class Experiment:
         return self.rival_rounds if who in RIVALS else self.rounds
 
 
-def _rate(name: str, title: str) -> tuple[Measure, ...]:
-    return (Measure(name, title, "/s"),)
+def _rate(name: str, title: str, yielded: str = "rate") -> Measure:
+    return Measure(name, title, "/s", yielded)
 
 
-def _of_cell(cell: Cell, *who: str) -> Experiment:
-    """The experiment of a cell of `cells`."""
+def _of_cell(cell: Cell) -> Experiment:
+    """The experiment of a cell of `cells`: everything that is compared closely works in turn."""
+    measures = [
+        _rate(cell.name, cell.title, "ours"),
+        _rate(cell.by_hand, f"{cell.title}: by hand", "hand"),
+        _rate(cell.noop, f"{cell.title}: no-op, no store", "noop"),
+        Measure(cell.overhead, f"{cell.title}: overhead", "%", "overhead"),
+    ]
+    if cell.flat:
+        measures.append(_rate(cell.full.name, cell.full.title, "full"))
+        measures.append(Measure(cell.share, f"{cell.full.title}, of the rate without", "×", "share"))
     return Experiment(
         cell.name,
-        Shape.STORE,
+        Shape.TURNS,
         cell.count,
-        ("penstock", *who),
-        _rate(cell.name, cell.title),
+        ("penstock",),
+        tuple(measures),
+        rounds=1,
         store=cell.store,
-        marks=cell.marks,
         group="effects",
     )
 
@@ -89,19 +97,14 @@ def _of_cell(cell: Cell, *who: str) -> Experiment:
 def _of_relay(store: str) -> Experiment:
     """A relay that empties a filled outbox."""
     name = f"relay_{store}"
-    measures = _rate(name, f"outbox of {STORES[store]} relayed")
+    measures = (_rate(name, f"outbox of {STORES[store]} relayed"),)
     return Experiment(name, Shape.RELAY, 30_000, ("penstock",), measures, store=store, group="effects")
 
 
 def _about_stores() -> Iterator[Experiment]:
-    """Everything about effects once; what is compared closely goes side by side."""
-    yield from (_of_cell(cell) for cell in NOOPS)
-    beside = {replace(cell, marks=0): cell for cell in FULL}
-    for cell in COMPARED:
-        yield _of_cell(cell, "hand")
-        if cell in beside:
-            yield _of_cell(beside[cell])
-    yield from (_of_relay(store) for store in ("postgres", "sqlite"))
+    """Everything about effects once."""
+    yield from map(_of_cell, COMPARED)
+    yield from map(_of_relay, ("postgres", "sqlite"))
 
 
 def _of_schedules(name: str, count: int, rounds: int, *measures: Measure) -> Experiment:
@@ -115,7 +118,7 @@ EXPERIMENTS = (
         Shape.PUBLISH,
         20_000,
         ("c", "pika", "penstock", *RIVALS),
-        _rate("publish_async", "publish, pipelined"),
+        (_rate("publish_async", "publish, pipelined"),),
         rounds=5,
     ),
     Experiment(
@@ -123,14 +126,14 @@ EXPERIMENTS = (
         Shape.PUBLISH,
         20_000,
         ("penstock",),
-        _rate("publish_each", "publish, 1,000 tasks one by one"),
+        (_rate("publish_each", "publish, 1,000 tasks one by one"),),
     ),
     Experiment(
         "publish_many",
         Shape.PUBLISH,
         20_000,
         ("pika", "penstock"),
-        _rate("publish_many", "publish, pipelined from a thread"),
+        (_rate("publish_many", "publish, pipelined from a thread"),),
         rounds=5,
     ),
     Experiment(
@@ -138,21 +141,21 @@ EXPERIMENTS = (
         Shape.PUBLISH,
         4_000,
         ("pika", "penstock", "celery", "dramatiq"),
-        _rate("publish_1_thread", "publish, one thread, one by one"),
+        (_rate("publish_1_thread", "publish, one thread, one by one"),),
     ),
     Experiment(
         "publish_16_threads",
         Shape.PUBLISH,
         8_000,
         ("pika", "penstock", "celery", "dramatiq"),
-        _rate("publish_16_threads", "publish, 16 threads, one by one"),
+        (_rate("publish_16_threads", "publish, 16 threads, one by one"),),
     ),
     Experiment(
         "work_async",
         Shape.WORK,
         20_000,
         ("c", "pika", "penstock", *RIVALS),
-        _rate("work_async", "work, jobs on the loop"),
+        (_rate("work_async", "work, jobs on the loop"),),
         rounds=5,
     ),
     Experiment(
@@ -160,7 +163,7 @@ EXPERIMENTS = (
         Shape.WORK,
         6_000,
         ("penstock", *RIVALS),
-        _rate("work_thread", "work, jobs in threads"),
+        (_rate("work_thread", "work, jobs in threads"),),
         seed="seed_thread",
     ),
     Experiment(
@@ -239,13 +242,7 @@ EXPERIMENTS = (
     ),
 )
 
-#: Worked out from others, in per cent.
-OVERHEADS = tuple(Measure(cell.overhead, f"{cell.title}: overhead", "%") for cell in COMPARED)
-
-MEASURES = {
-    measure.name: measure
-    for measure in (*(measure for experiment in EXPERIMENTS for measure in experiment.measures), *OVERHEADS)
-}
+MEASURES = {measure.name: measure for experiment in EXPERIMENTS for measure in experiment.measures}
 
 
 def chosen(names: tuple[str, ...]) -> tuple[Experiment, ...]:

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.cells import CELLS, COMPARED, FULL, Cell
-from tests.bench.measures import MEASURES, OVERHEADS, RIVALS
+from tests.bench.cells import COMPARED, Cell
+from tests.bench.measures import EXPERIMENTS, MEASURES, RIVALS, Shape
 from tests.bench.targets import Figures, Verdict, number, ratio, verdicts
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
@@ -21,7 +21,7 @@ WHO = ("penstock", "pika", "c", *RIVALS)
 EFFECTS = ("effects once", "slots × processes", "no-op, no store (/s)", "by hand (/s)", "penstock (/s)", "overhead")
 
 #: What has a table of its own.
-_ELSEWHERE = {*CELLS, *(measure.name for measure in OVERHEADS)}
+_ELSEWHERE = {measure.name for each in EXPERIMENTS if each.shape is Shape.TURNS for measure in each.measures}
 
 
 def cells(figures: Figures, measure: str) -> Iterator[str]:
@@ -45,20 +45,23 @@ def rows(figures: Figures) -> Iterator[tuple[str, ...]]:
 
 def effects(figures: Figures) -> Iterator[tuple[str, ...]]:
     """The row of every cell in which a store takes part."""
-    for cell in (*COMPARED, *FULL):
+    for cell in COMPARED:
         if cell.name in figures:
-            yield _effects_row(figures, cell)
+            over = _figure(figures, cell.overhead)
+            rates = (_figure(figures, measure) for measure in (cell.noop, cell.by_hand, cell.name))
+            yield *_named(cell), *rates, f"{over} %" if over else ""
+        if cell.full.name in figures:
+            yield *_named(cell.full), "", "", _figure(figures, cell.full.name), ""
 
 
-def _effects_row(figures: Figures, cell: Cell) -> tuple[str, ...]:
-    def figure(measure: str, who: str = "penstock") -> str:
-        value = figures.get(measure, {}).get(who)
-        return "" if value is None else number(value)
-
+def _named(cell: Cell) -> tuple[str, str]:
     what = f"{cell.what}, {cell.marks:,} marks before" if cell.marks else cell.what
-    over = figure(cell.overhead)
-    rates = figure(cell.idle.name), figure(cell.name, "hand"), figure(cell.name)
-    return what, f"{cell.slots} × {cell.processes}", *rates, f"{over} %" if over else ""
+    return what, f"{cell.slots} × {cell.processes}"
+
+
+def _figure(figures: Figures, measure: str) -> str:
+    value = figures.get(measure, {}).get("penstock")
+    return "" if value is None else number(value)
 
 
 def show(console: Console, brokers: Mapping[str, Figures]) -> None:
@@ -177,9 +180,12 @@ _METHOD = """\
 - *slots busy*: time that handlers ran divided by time × slots, jobs of 0 to 20 ms.
 - *C*: librabbitmq, acks one by one.
 - *effects once*: the effect is `UPDATE accounts SET balance = balance + 1 WHERE id = …`, over 1,000 accounts. Each
-  process is a worker of so many slots, and all of them are timed together, from the first to the last tenth of the
-  jobs. PostgreSQL and SQLite are as durable as installed or more (`synchronous_commit = on`, `synchronous = FULL`),
-  Redis writes its append-only file `everysec`. After each run accounts and marks must add up to the jobs.
+  process is a worker of so many slots. PostgreSQL and SQLite are as durable as installed or more
+  (`synchronous_commit = on`, `synchronous = FULL`), Redis writes its append-only file `everysec`. All that stands in a
+  row, and the row beside many marks, is measured together: the no-op worker, the transactions by hand and the worker
+  with the store have databases and queues of their own and work in turn, 0.6 s each (the no-op 0.3), while the others
+  are stopped (`SIGSTOP`); the first 0.1 s of a turn is not counted. Rates and overhead are medians of the laps. At the
+  end accounts and marks must add up to the jobs.
 - *by hand*: the same without Penstock and without a broker, as many tasks as slots. PostgreSQL: psycopg and its pool;
   `BEGIN`, `INSERT` of a mark `ON CONFLICT DO NOTHING`, `UPDATE`, `COMMIT`; for a lease an `INSERT` and an `UPDATE` by
   themselves. SQLite: the same in one thread beside the loop, or on the loop, whichever is faster. Redis: `SET NX PX`

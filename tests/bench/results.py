@@ -27,7 +27,8 @@ class Gathered:
     def add(self, experiment: Experiment, who: str, answer: Mapping[str, float]) -> None:
         """Keep what *who* answered in one round of *experiment*."""
         for measure in experiment.measures:
-            self._rounds[measure.name, who].append(answer[measure.yielded])
+            if measure.yielded in answer:  # one who is profiled plays a part of it only
+                self._rounds[measure.name, who].append(answer[measure.yielded])
 
     def medians(self) -> Figures:
         """The median of the rounds, rounded to what a measurement is worth."""

@@ -20,8 +20,10 @@ _POSTGRES = _DURABLE | {"shared_buffers": "512MB", "max_wal_size": "4GB", "max_c
 #: Its log is not written anew in the midst of a measurement.
 _REDIS = {"auto_aof_rewrite_percentage": "0"}
 
-#: The databases of the Redis: the one that keeps its marks, and the one that is emptied each time.
+#: The databases of the Redis: the one that keeps its marks, and the first of those that are emptied each time.
 _KEPT, _EMPTIED = 1, 2
+#: Those who may have a store that is new at the same time: Penstock, and who does it by hand in one way or another.
+OWNERS = ("penstock", "hand", "hand2")
 
 
 class Stores:
@@ -37,12 +39,12 @@ class Stores:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def prepared(self, store: str, marks: int = 0) -> str:
+    def prepared(self, store: str, marks: int = 0, owner: str = OWNERS[0]) -> str:
         """The URL of a *store* with tables, accounts of balance 0, and *marks* of earlier jobs. Without marks it is a
-        new one, and the one before is gone; one that has them is kept, and so are the marks that are added to them.
+        new one, and the *owner*'s before is gone; one that has them is kept, and so are the marks that are added.
         """
         if not marks:
-            url = self._with_tables(self._emptied(store))
+            url = self._with_tables(self._emptied(store, owner))
         elif store in self._full:
             url = self._full[store]
         else:
@@ -53,17 +55,18 @@ class Stores:
         filling.settle(url)
         return url
 
-    def _emptied(self, store: str) -> str:
+    def _emptied(self, store: str, owner: str) -> str:
         match store:
             case "postgres":
-                return self._new_database("emptied")
+                return self._new_database(f"of_{owner}")
             case "sqlite":
-                for file in self._folder.glob("emptied.db*"):
+                for file in self._folder.glob(f"of_{owner}.db*"):
                     file.unlink()
-                return f"sqlite:///{self._folder}/emptied.db"
+                return f"sqlite:///{self._folder}/of_{owner}.db"
             case _:
-                self._redis.ask("FLUSHDB", database=_EMPTIED)
-                return self._redis.database(_EMPTIED)
+                number = _EMPTIED + OWNERS.index(owner)
+                self._redis.ask("FLUSHDB", database=number)
+                return self._redis.database(number)
 
     def _kept(self, store: str) -> str:
         match store:

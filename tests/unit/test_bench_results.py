@@ -10,7 +10,6 @@ from rich.console import Console
 from tests.bench import report, results
 from tests.bench.__main__ import turns
 from tests.bench.measures import EXPERIMENTS, chosen
-from tests.bench.overheads import with_overheads
 
 [WORK] = chosen(("work_async",))
 [LATENCY] = chosen(("latency",))
@@ -85,15 +84,17 @@ def test_a_row_shows_figures_and_how_many_times_as_much_we_did() -> None:
 def test_effects_have_a_table_of_their_own() -> None:
     """The three rates and what follows from them; a cell beside many marks has a row, and nothing by hand."""
     figures = {
-        "noop_64x1": {"penstock": 20000.0},
-        "effect_sqlite_64x1": {"penstock": 1000.0, "hand": 1500.0},
+        "noop_beside_effect_sqlite_64x1": {"penstock": 20000.0},
+        "hand_beside_effect_sqlite_64x1": {"penstock": 1500.0},
+        "effect_sqlite_64x1": {"penstock": 1000.0},
+        "overhead_effect_sqlite_64x1": {"penstock": 42.5},
         "effect_sqlite_64x1_full": {"penstock": 950.0},
     }
-    assert list(report.effects(with_overheads(figures))) == [
+    assert list(report.effects(figures)) == [
         ('once="effect", SQLite', "64 × 1", "20,000", "1,500", "1,000", "42.5 %"),
-        ('once="effect", SQLite, 2,000,000 marks before', "64 × 1", "20,000", "", "950", ""),
+        ('once="effect", SQLite, 2,000,000 marks before', "64 × 1", "", "", "950", ""),
     ]
-    assert list(report.rows(with_overheads(figures))) == []
+    assert list(report.rows(figures)) == []
 
 
 def test_the_page_says_where_it_was_measured_and_what_was_missed() -> None:

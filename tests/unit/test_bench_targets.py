@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench.cells import CELLS, COMPARED, FLAT, FULL, NOOPS
-from tests.bench.measures import EXPERIMENTS, MEASURES, OVERHEADS, RIVALS, chosen
-from tests.bench.overheads import overhead, with_overheads
+from tests.bench.cells import CELLS, COMPARED, FLAT, NOOPS
+from tests.bench.in_turn import figures as figures_of
+from tests.bench.in_turn import overhead
+from tests.bench.measures import EXPERIMENTS, MEASURES, RIVALS, chosen
 from tests.bench.targets import TARGETS, Verdict, number, ratio, verdicts
 
 
@@ -83,7 +84,6 @@ def test_a_ratio_says_how_many_times_as_much_we_did() -> None:
 def test_every_target_names_what_is_measured() -> None:
     """A target on a measure, or against an entrant, that nobody takes is never judged."""
     taken = {(m.name, who) for experiment in EXPERIMENTS for m in experiment.measures for who in experiment.who}
-    taken |= {(measure.name, "penstock") for measure in OVERHEADS}
     wanted = {(t.measure, "penstock") for t in TARGETS} | {t.rival for t in TARGETS if t.rival}
     assert wanted - taken == set()
 
@@ -94,42 +94,50 @@ def test_an_overhead_is_what_a_job_takes_beyond_a_no_op_and_the_transaction(ours
     assert overhead(ours, idle=5000.0, by_hand=1250.0) == pytest.approx(percent)
 
 
-@pytest.mark.parametrize(("ours", "reached"), [(898.0, True), (890.0, False)])
-def test_an_overhead_is_judged_in_its_cell(ours: float, reached: bool) -> None:
-    """Against the no-op and the transaction by as many slots and processes: up to 15 %."""
-    figures = {
-        "noop_16x1": {"penstock": 5000.0},
-        "noop_64x1": {"penstock": 500.0},
-        "effect_postgres_16x1": {"penstock": ours, "hand": 1250.0},
-    }
-    found = verdict(with_overheads(figures), "overhead_effect_postgres_16x1")
-    assert found.reached is reached
+def lap(noop: float, hand1: float, ours: float, **others: float) -> dict[str, float]:
+    """The rates of one lap."""
+    return {"noop": noop, "hand1": hand1, "ours": ours, **others}
 
 
-def test_without_one_of_its_three_rates_there_is_no_overhead() -> None:
-    """What was measured stays as it is."""
-    figures = {"noop_16x1": {"penstock": 5000.0}, "effect_postgres_64x1": {"penstock": 1.0, "hand": 1.0}}
-    assert with_overheads(figures) == figures
+def test_figures_of_laps_are_medians_and_a_mood_that_met_all_of_a_lap_changes_no_overhead() -> None:
+    """The machine is as slow as half in one of them."""
+    found = figures_of([lap(5000, 1250, 1000), lap(2500, 625, 500), lap(5000, 1250, 1000)])
+    assert found == {"noop": 5000, "hand": 1250, "ours": 1000, "overhead": pytest.approx(0), "laps": 3}
 
 
-@pytest.mark.parametrize(("beside_many", "reached"), [(900.0, True), (899.0, False)])
-def test_the_cost_of_a_job_is_to_stay_flat(beside_many: float, reached: bool) -> None:
-    """Beside two million marks, nine tenths of the rate beside none."""
-    figures = {"effect_postgres_64x1": {"penstock": 1000.0}, "effect_postgres_64x1_full": {"penstock": beside_many}}
-    assert verdict(figures, "effect_postgres_64x1_full", "penstock").reached is reached
+def test_of_several_ways_by_hand_the_fastest_one_counts() -> None:
+    """As a careful person would choose."""
+    found = figures_of([lap(5000, 1250, 500, hand2=900)])
+    assert (found["hand"], found["overhead"]) == (1250, pytest.approx(125))
+    assert figures_of([lap(5000, 900, 500, hand2=1250)]) == found
+
+
+def test_what_a_full_store_leaves_of_the_rate_is_taken_lap_by_lap() -> None:
+    """0.9 in two of three."""
+    found = figures_of([lap(1, 1, 1000, full=900), lap(1, 1, 500, full=450), lap(1, 1, 1000, full=100)])
+    assert (found["full"], found["share"]) == (450, pytest.approx(0.9))
+
+
+@pytest.mark.parametrize(("measure", "bound", "beyond"), [("overhead", 15, 15.1), ("share", 0.9, 0.899)])
+def test_overheads_and_what_many_marks_leave_are_judged(measure: str, bound: float, beyond: float) -> None:
+    """Up to 15 %, and nine tenths of the rate."""
+    [cell] = [cell for cell in FLAT if cell.name == "effect_postgres_64x1"]
+    name = cell.overhead if measure == "overhead" else cell.share
+    assert verdict({name: {"penstock": bound}}, name).reached
+    assert not verdict({name: {"penstock": beyond}}, name).reached
 
 
 def test_every_cell_has_a_no_op_beside_it_and_a_name_of_its_own() -> None:
     """With as many slots and processes."""
     assert {cell.idle for cell in COMPARED} == set(NOOPS)
-    assert len(CELLS) == len((*NOOPS, *COMPARED, *FULL))
-    assert [cell.name for cell in FULL] == [f"{cell.name}_full" for cell in FLAT]
+    assert len(CELLS) == len((*NOOPS, *COMPARED, *FLAT))
+    assert [cell.full.name for cell in FLAT] == [f"{cell.name}_full" for cell in FLAT]
 
 
 def test_everything_about_effects_is_chosen_by_one_word() -> None:
     """And nothing else is."""
     chosen_ones = {experiment.name for experiment in chosen(("effects",))}
-    assert chosen_ones == {*CELLS, "relay_postgres", "relay_sqlite"}
+    assert chosen_ones == {*(cell.name for cell in COMPARED), "relay_postgres", "relay_sqlite"}
 
 
 def test_measures_are_chosen_by_their_own_or_their_experiments_name() -> None:

@@ -129,15 +129,8 @@ _WAYS = {
 }
 
 
-def working(cell: Cell, total: int) -> Figures:
-    """The transactions of *cell*, shared out to the ways of having them."""
-    ways = _WAYS[cell.strength, cell.store]
-    found = {way.__name__: _worked(cell, total // len(ways), way) for way in ways}
-    best = max(found.values(), key=lambda figures: figures["rate"])
-    return {**{name: figures["rate"] for name, figures in found.items()}, **best}
-
-
-def _worked(cell: Cell, total: int, way: Callable[[str, int, Ids, Count], Awaitable[None]]) -> Figures:
+def working(cell: Cell, way: Callable[[str, int, Ids, Count], Awaitable[None]], total: int) -> Figures:
+    """The transactions of *cell*, had in one *way*."""
     share = total // cell.processes
 
     def play(count: Count) -> None:
@@ -147,7 +140,16 @@ def _worked(cell: Cell, total: int, way: Callable[[str, int, Ids, Count], Awaita
     return together(cell.processes, share * cell.processes, play)
 
 
-ROLES = {cell.name: partial(working, cell) for cell in COMPARED}
+def roles(cell: Cell) -> tuple[str, ...]:
+    """The roles by which *cell*'s transactions are had, one for each way."""
+    return tuple(f"{cell.name}_{way.__name__}" for way in _WAYS[cell.strength, cell.store])
+
+
+ROLES = {
+    role: partial(working, cell, way)
+    for cell in COMPARED
+    for role, way in zip(roles(cell), _WAYS[cell.strength, cell.store], strict=True)
+}
 
 if __name__ == "__main__":
     run_role(ROLES)

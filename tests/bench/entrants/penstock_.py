@@ -62,8 +62,11 @@ class Wait:
     seconds: float
 
 
-NOTE = JobKind("bench.note", Note)
-WAIT = JobKind("bench.wait", Wait)
+#: Workers that are measured in turn have a queue each.
+QUEUE = os.environ.get("BENCH_QUEUE", "bench")
+
+NOTE = JobKind(f"{QUEUE}.note", Note)
+WAIT = JobKind(f"{QUEUE}.wait", Wait)
 ARGS = Note(**arguments())
 
 
@@ -74,7 +77,7 @@ async def through(job: Job[Any], run: Next) -> object:
 
 def worker_of(handlers: Handlers, slots: int) -> Worker:
     """A worker with everything on that users have on."""
-    worker = Worker(handlers, queue="bench", slots=slots, middleware=[through])
+    worker = Worker(handlers, queue=QUEUE, slots=slots, middleware=[through])
     metrics.subscribe(worker.events, CollectorRegistry(), role="worker")
     event_log.subscribe(worker.events)
     return worker
@@ -82,7 +85,7 @@ def worker_of(handlers: Handlers, slots: int) -> Worker:
 
 def build() -> Worker:
     """The idle worker: `penstock worker tests.bench.entrants.penstock_:build`."""
-    return Worker(noting(lambda _: None), queue="bench", middleware=[through])
+    return Worker(noting(lambda _: None), queue=QUEUE, middleware=[through])
 
 
 def noting(see: Callable[[Job[Note]], object]) -> Handlers:
