@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -35,5 +36,10 @@ def running(series: str, urls: Mapping[str, str]) -> Iterator[Broker]:
     if series in urls:
         yield Broker(urls[series], queues.server_version(urls[series]))
         return
-    with PrivateBroker(SCRATCH / f"node-{series}", INSTALLATIONS[series]) as node:
+    folder = SCRATCH / f"node-{series}"
+    # What the last one held is of no use; and a quorum queue that was deleted just before its node was stopped cannot
+    # be declared again on 3.10.
+    PrivateBroker(folder).kill()
+    shutil.rmtree(folder, ignore_errors=True)
+    with PrivateBroker(folder, INSTALLATIONS[series]) as node:
         yield Broker(node.amqp_url, node.version)

@@ -82,9 +82,9 @@ _NOOP = Cell("noop", "", 16, 1, 60_000)
 _CROWDS = ((16, 1), (64, 1), (16, 2), (64, 2))
 _KINDS = (
     ("effect", "postgres", 12_000),
-    ("effect", "sqlite", 8_000),
-    ("lease", "redis", 12_000),
-    ("lease", "postgres", 8_000),
+    ("effect", "sqlite", 16_000),
+    ("lease", "redis", 30_000),
+    ("lease", "postgres", 16_000),
 )
 
 NOOPS = tuple(replace(_NOOP, slots=slots, processes=processes) for slots, processes in _CROWDS)

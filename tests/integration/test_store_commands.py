@@ -12,7 +12,7 @@ import pytest
 from penstock.claims import Claim, Mark, State
 from penstock.connect import store_for
 from penstock.testing.free_ports import free_ports
-from tests.support.commands import Finished, penstock
+from tests.support.commands import Finished, penstock_here
 from tests.support.outboxes import BACK_ENDS, MAIL, add_all, connect
 
 
@@ -60,16 +60,16 @@ def words_of(done: Finished) -> str:
 
 @ON_BOTH
 def test_migrate_says_what_it_did_and_does_it_once(empty_url: str) -> None:
-    command = partial(penstock, "store", "migrate", PENSTOCK_STORE_URL=empty_url)
+    command = partial(penstock_here, "store", "migrate", PENSTOCK_STORE_URL=empty_url)
     assert command() == Finished(0, "schema 0 -> 3\n", "")
     assert command() == Finished(0, "schema 3, nothing to do\n", "")
 
 
 def test_what_needs_the_tables_says_how_to_get_them(empty_url: str) -> None:
-    status = penstock("store", "status", "--store-url", empty_url)
+    status = penstock_here("store", "status", "--store-url", empty_url)
     assert (status.code, status.out.splitlines()[1:]) == (0, ["schema   none: run penstock store migrate"])
     for command in (("store", "show", "x"), ("store", "forget", "x"), ("outbox", "status"), ("outbox", "retry")):
-        done = penstock(*command, "--store-url", empty_url)
+        done = penstock_here(*command, "--store-url", empty_url)
         assert done.code == 5
         assert "run penstock store migrate" in words_of(done)
 
@@ -79,21 +79,21 @@ def test_status_counts_records_and_what_waits_in_the_outbox(store_url: str) -> N
     asyncio.run(remember(store_url, "one", State.DONE))
     asyncio.run(remember(store_url, "two", State.RUNNING))
     add_all(store_url, MAIL, range(3))
-    done = penstock("store", "status", PENSTOCK_STORE_URL=store_url)
+    done = penstock_here("store", "status", PENSTOCK_STORE_URL=store_url)
     assert done.code == 0
     store, schema, records, oldest, outbox = done.out.splitlines()
     assert (store[:9], schema, records) == ("store    ", "schema   3", "records  1 done, 1 running")
     assert oldest.startswith("oldest   20")
     assert outbox.startswith("outbox   3 waiting, the oldest for ")
     assert outbox.endswith("; 0 parked")
-    facts = orjson.loads(penstock("store", "status", "--json", PENSTOCK_STORE_URL=store_url).out)
+    facts = orjson.loads(penstock_here("store", "status", "--json", PENSTOCK_STORE_URL=store_url).out)
     assert facts["records"] == {"done": 1, "running": 1}
     assert (facts["schema"], facts["outbox"]["waiting"], facts["outbox"]["parked"]) == (3, 3, 0)
 
 
 def test_show_tells_a_job_with_its_result_and_forget_ends_its_memory(store_url: str) -> None:
     asyncio.run(remember(store_url, "order-7", State.DONE, b'{"sum":5}'))
-    command = partial(penstock, PENSTOCK_STORE_URL=store_url)
+    command = partial(penstock_here, PENSTOCK_STORE_URL=store_url)
     shown = command("store", "show", "order-7")
     assert shown.code == 0
     assert [line.split()[0] for line in shown.out.splitlines()] == [
@@ -109,7 +109,7 @@ def test_show_tells_a_job_with_its_result_and_forget_ends_its_memory(store_url: 
 
 
 def test_the_outbox_is_told_by_kind_and_what_is_parked_with_its_reason(store_url: str) -> None:
-    command = partial(penstock, PENSTOCK_STORE_URL=store_url)
+    command = partial(penstock_here, PENSTOCK_STORE_URL=store_url)
     assert command("outbox", "status") == Finished(0, "0 waiting, 0 parked\n", "")
     ids = add_all(store_url, MAIL, range(3))
     park(store_url, "email.send", "Unroutable: nobody takes it")
@@ -128,7 +128,7 @@ def test_a_store_that_is_away_is_code_3_and_every_try_a_line() -> None:
     [port] = free_ports(1)
     url = f"postgresql://ada:hunter2@127.0.0.1:{port}/jobs"
     for command in (("store", "migrate"), ("outbox", "status")):
-        done = penstock(*command, PENSTOCK_STORE_URL=url, PENSTOCK_CONNECT_TIMEOUT="0.3")
+        done = penstock_here(*command, PENSTOCK_STORE_URL=url, PENSTOCK_CONNECT_TIMEOUT="0.3")
         assert done.code == 3
         assert all(line.startswith("penstock: ") for line in done.err.splitlines())
         assert f"127.0.0.1:{port}" in words_of(done)
@@ -140,6 +140,6 @@ def test_a_url_that_holds_no_store_or_no_outbox_is_code_5() -> None:
         (("store", "status"), "mysql://host/jobs", "scheme 'mysql'"),
         (("outbox", "status"), "redis://host/0", "holds no outbox"),
     ):
-        done = penstock(*command, "--store-url", url)
+        done = penstock_here(*command, "--store-url", url)
         assert done.code == 5
         assert words in words_of(done)

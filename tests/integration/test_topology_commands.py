@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.brokers import Vhost, manage, quoted
-from tests.support.commands import Finished, penstock
+from tests.support.commands import Finished, penstock_here
 
 TOPOLOGY = "queues: {email: [email.*], reports: [report.*]}\n"
 
@@ -24,7 +24,7 @@ def topology(vhost: Vhost, tmp_path: Path) -> Topology:
         file = tmp_path / "topology.yaml"
         file.write_text(yaml)
         settings = {"RABBITMQ_URL": vhost.url, "RABBITMQ_MANAGEMENT_URL": vhost.broker.management_url}
-        return penstock("topology", *words, "--file", str(file), **{**settings, **environment})
+        return penstock_here("topology", *words, "--file", str(file), **{**settings, **environment})
 
     return run
 
