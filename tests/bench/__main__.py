@@ -15,7 +15,7 @@ from tests.bench import brokers, machine, profiling, report, results, rivals
 from tests.bench.entrants import c_ceiling
 from tests.bench.experiments import Bench
 from tests.bench.lineup import ENTRANTS
-from tests.bench.measures import MEASURES, RIVALS, Experiment, chosen
+from tests.bench.measures import GROUPS, RIVALS, Experiment, chosen
 from tests.bench.processes import EntrantError
 from tests.bench.profiling import Profiling
 from tests.bench.stores import Stores
@@ -104,10 +104,10 @@ def _whole(asked: argparse.Namespace) -> bool:
 
 
 def _write(measured: dict[str, results.Figures]) -> None:
-    kept = results.load()["brokers"] if results.FILE.exists() else {}
-    for series, figures in measured.items():
-        kept[series] = {name: figure for name, figure in (kept.get(series, {}) | figures).items() if name in MEASURES}
-    written = results.document(machine.machine(), machine.versions(), dict(sorted(kept.items())))
+    kept = results.load() if results.FILE.exists() else results.document([], {})
+    groups = {GROUPS[name] for figures in measured.values() for name in figures}
+    taken = results.setting(groups, machine.machine(), machine.versions())
+    written = results.merged(kept, measured, taken)
     results.save(written)
     report.PAGE.write_text(report.page(written))
 

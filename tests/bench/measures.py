@@ -11,6 +11,9 @@ from tests.bench.cells import COMPARED, STORES, Cell
 RIVALS = ("celery", "dramatiq", "taskiq", "faststream")
 
 
+CLIENTS, EFFECTS, SCHEDULES = "clients", "effects", "schedules"
+
+
 class Shape(Enum):
     """How an experiment is carried out."""
 
@@ -49,13 +52,13 @@ class Experiment:
     seed: str = "seed"
     #: The store that takes part.
     store: str = ""
-    #: What several experiments are chosen by.
-    group: str = ""
+    #: What several experiments are chosen by, and filed together with the machine they were measured on.
+    group: str = CLIENTS
 
     @property
     def names(self) -> set[str]:
         """Everything it can be chosen by."""
-        return {self.name, *filter(None, (self.group,)), *(measure.name for measure in self.measures)}
+        return {self.name, self.group, *(measure.name for measure in self.measures)}
 
     @property
     def profiled(self) -> bool:
@@ -90,7 +93,7 @@ def _of_cell(cell: Cell) -> Experiment:
         tuple(measures),
         rounds=1,
         store=cell.store,
-        group="effects",
+        group=EFFECTS,
     )
 
 
@@ -98,7 +101,7 @@ def _of_relay(store: str) -> Experiment:
     """A relay that empties a filled outbox."""
     name = f"relay_{store}"
     measures = (_rate(name, f"outbox of {STORES[store]} relayed"),)
-    return Experiment(name, Shape.RELAY, 30_000, ("penstock",), measures, store=store, group="effects")
+    return Experiment(name, Shape.RELAY, 30_000, ("penstock",), measures, store=store, group=EFFECTS)
 
 
 def _about_stores() -> Iterator[Experiment]:
@@ -109,7 +112,7 @@ def _about_stores() -> Iterator[Experiment]:
 
 def _of_schedules(name: str, count: int, rounds: int, *measures: Measure) -> Experiment:
     """A scheduler by *count* schedules, or watched for so many ticks."""
-    return Experiment(name, Shape.SCHEDULES, count, ("penstock",), measures, rounds=rounds, group="schedules")
+    return Experiment(name, Shape.SCHEDULES, count, ("penstock",), measures, rounds=rounds, group=SCHEDULES)
 
 
 EXPERIMENTS = (
@@ -242,6 +245,7 @@ EXPERIMENTS = (
     ),
 )
 
+GROUPS = {measure.name: experiment.group for experiment in EXPERIMENTS for measure in experiment.measures}
 MEASURES = {measure.name: measure for experiment in EXPERIMENTS for measure in experiment.measures}
 
 

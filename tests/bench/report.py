@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench.cells import COMPARED, Cell
-from tests.bench.measures import EXPERIMENTS, MEASURES, RIVALS, Shape
+from tests.bench.measures import CLIENTS, EFFECTS, EXPERIMENTS, MEASURES, RIVALS, SCHEDULES, Shape
 from tests.bench.targets import Figures, Verdict, number, ratio, verdicts
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
@@ -18,7 +18,20 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 #: The columns, in order.
 WHO = ("penstock", "pika", "c", *RIVALS)
 #: The columns of the table of effects.
-EFFECTS = ("effects once", "slots × processes", "no-op, no store (/s)", "by hand (/s)", "penstock (/s)", "overhead")
+_HEAD_OF_EFFECTS = (
+    "effects once",
+    "slots × processes",
+    "no-op, no store (/s)",
+    "by hand (/s)",
+    "penstock (/s)",
+    "overhead",
+)
+
+_GROUPS = {
+    CLIENTS: "publishing, working, latency and memory",
+    EFFECTS: "effects once and outboxes",
+    SCHEDULES: "schedules",
+}
 
 #: What has a table of its own.
 _ELSEWHERE = {measure.name for each in EXPERIMENTS if each.shape is Shape.TURNS for measure in each.measures}
@@ -81,7 +94,7 @@ def show(console: Console, brokers: Mapping[str, Figures]) -> None:
 
 
 def _shown_effects(brokers: Mapping[str, Figures]) -> Table | str:
-    table = Table("RabbitMQ", *EFFECTS)
+    table = Table("RabbitMQ", *_HEAD_OF_EFFECTS)
     for column in table.columns[2:]:
         column.justify = "right"
     for broker, figures in brokers.items():
@@ -100,18 +113,20 @@ def _judged(judged: list[tuple[str, Verdict]]) -> Table:
 
 def page(results: Mapping[str, Any]) -> str:
     """The documentation page for *results*."""
-    parts = [_INTRODUCTION, _setting(results["machine"], results["versions"])]
+    parts = [_INTRODUCTION, *map(_setting, results["settings"])]
     for broker, figures in results["brokers"].items():
         tables = _figures_table(figures), _effects_table(figures), _targets_table(broker, figures)
         parts += [f"## RabbitMQ {broker}", *filter(None, tables)]
     return "\n\n".join([*parts, _METHOD]) + "\n"
 
 
-def _setting(machine: Mapping[str, Any], versions: Mapping[str, str]) -> str:
-    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+def _setting(setting: Mapping[str, Any]) -> str:
+    machine, what = setting["machine"], " and ".join(_GROUPS[group] for group in setting["groups"])
+    packages = ", ".join(f"{name} {version}" for name, version in setting["versions"].items())
     return (
-        f"Machine: {machine['processor']}, {machine['cores']} cores shared by broker and clients, "
-        f"{machine['memory_gb']} GB, {machine['system']}, kernel {machine['kernel']}; {_disk(machine)}"
+        f"**{what[0].upper()}{what[1:]}** were measured on this machine: {machine['processor']}, "
+        f"{machine['cores']} cores shared by broker and clients, {machine['memory_gb']} GB, "
+        f"{machine['system']}, kernel {machine['kernel']}; {_disk(machine)}"
         f"load average over the last quarter of an hour {machine['load_average']} (a bench alone "
         f"makes about 2: above that the machine had other work, and the figures say little).\n\nVersions: {packages}."
     )
@@ -128,7 +143,7 @@ def _figures_table(figures: Figures) -> str:
 
 def _effects_table(figures: Figures) -> str:
     found = list(effects(figures))
-    return _markdown(EFFECTS, iter(found)) if found else ""
+    return _markdown(_HEAD_OF_EFFECTS, iter(found)) if found else ""
 
 
 def _targets_table(broker: str, figures: Figures) -> str:

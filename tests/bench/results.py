@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.bench.measures import Experiment
+from tests.bench.measures import MEASURES, Experiment
 
 FILE = Path(__file__).with_name("results.json")
 
@@ -43,9 +43,29 @@ def rounded(value: float) -> float:
     return round(value) if abs(value) >= 100 else float(f"{value:.3g}")
 
 
-def document(machine: Mapping[str, Any], versions: Mapping[str, str], brokers: Mapping[str, Figures]) -> dict[str, Any]:
+def document(settings: Sequence[Mapping[str, Any]], brokers: Mapping[str, Figures]) -> dict[str, Any]:
     """The results as they are written down."""
-    return {"machine": dict(machine), "versions": dict(versions), "brokers": dict(brokers)}
+    return {"settings": list(settings), "brokers": dict(brokers)}
+
+
+def setting(groups: Iterable[str], machine: Mapping[str, Any], versions: Mapping[str, str]) -> dict[str, Any]:
+    """Where and with what the measures of *groups* were taken."""
+    return {"groups": sorted(groups), "machine": dict(machine), "versions": dict(versions)}
+
+
+def merged(old: Mapping[str, Any], new: Mapping[str, Figures], taken: Mapping[str, Any]) -> dict[str, Any]:
+    """*old* results with the *new* figures, by broker, which were *taken* in the last setting. What is no measure any
+    more is left out."""
+    left = [{**each, "groups": sorted({*each["groups"]} - {*taken["groups"]})} for each in old["settings"]]
+    brokers = {
+        series: {
+            name: figure
+            for name, figure in {**old["brokers"].get(series, {}), **new.get(series, {})}.items()
+            if name in MEASURES
+        }
+        for series in sorted({*old["brokers"], *new})
+    }
+    return document([*(each for each in left if each["groups"]), taken], brokers)
 
 
 def save(results: Mapping[str, Any], file: Path = FILE) -> None:

@@ -27,7 +27,7 @@ MACHINE = {
 def document() -> dict[str, Any]:
     """Results of one broker with a target reached and one missed."""
     figures = {"work_async": {"penstock": 20000.0, "pika": 25000.0, "celery": 4000.0}}
-    return results.document(MACHINE, {"python": "3.11.2"}, {"4.3": figures})
+    return results.document([results.setting(["clients"], MACHINE, {"python": "3.11.2"})], {"4.3": figures})
 
 
 def test_a_figure_is_the_median_of_its_rounds() -> None:
@@ -56,6 +56,24 @@ def test_results_come_back_as_they_were_saved(tmp_path: Path) -> None:
     read = results.load(tmp_path / "results.json")
     assert read == document()
     assert read["brokers"]["4.3"]["work_async"]["penstock"] == 20000
+
+
+def test_a_part_that_is_measured_later_keeps_the_rest_and_says_where_each_was_taken() -> None:
+    """What nobody measures any more is left out."""
+    old = document()
+    old["brokers"]["4.3"]["forgotten"] = {"penstock": 1.0}
+    taken = results.setting(["effects"], MACHINE | {"processor": "Another"}, {"python": "3.14"})
+    found = results.merged(old, {"3.10": {"relay_sqlite": {"penstock": 9000.0}}}, taken)
+    assert found["brokers"] == {
+        "3.10": {"relay_sqlite": {"penstock": 9000.0}},
+        "4.3": {"work_async": {"penstock": 20000.0, "pika": 25000.0, "celery": 4000.0}},
+    }
+    assert [(each["groups"], each["machine"]["processor"]) for each in found["settings"]] == [
+        (["clients"], "A Processor"),
+        (["effects"], "Another"),
+    ]
+    again = results.merged(found, {}, results.setting(["clients", "effects"], MACHINE, {}))
+    assert [each["groups"] for each in again["settings"]] == [["clients", "effects"]]
 
 
 def test_entrants_take_turns_round_by_round() -> None:
@@ -101,7 +119,7 @@ def test_the_page_says_where_it_was_measured_and_what_was_missed() -> None:
     """Machine, versions, figures, targets and how to repeat it."""
     page = report.page(document())
     for part in (
-        "A Processor, 2 cores",
+        "**Publishing, working, latency and memory** were measured on this machine: A Processor, 2 cores",
         "python 3.11.2",
         "## RabbitMQ 4.3",
         "| work, jobs on the loop | ≥ 0.75 × pika (decides) | 0.80 × pika | reached |",
