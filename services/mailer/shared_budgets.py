@@ -9,8 +9,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from penstock import ConfigError, StoreUnavailable, Transaction
+from penstock import StoreUnavailable, Transaction
 from penstock.pacing.rate_limits import Standing, decide
+from penstock.service_tables import tables
 from penstock.storing import EffectStore
 
 #: Seconds since 1970 by the database's own clock: hosts disagree.
@@ -23,10 +24,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS mailer_domains (
         used DOUBLE PRECISION NOT NULL,
         line DOUBLE PRECISION NOT NULL
     )"""
-_FOUND = {
-    "sqlite": "SELECT 1 FROM sqlite_master WHERE name = 'mailer_domains'",
-    "postgresql": "SELECT 1 WHERE to_regclass('mailer_domains') IS NOT NULL",
-}
+_MADE = tables("MAILER_THROTTLE", "python -m services.mailer migrate", "mailer_domains")
 #: Where a domain stands, which nobody else learns or changes before the end of the transaction.
 _STANDING = """INSERT INTO mailer_domains (domain, used, line) VALUES (%s, 0, 0)
     ON CONFLICT (domain) DO UPDATE SET domain = excluded.domain RETURNING used, line, {now}"""
@@ -87,11 +85,8 @@ class SharedBudgets:
             self._opened = True
 
     async def _check(self) -> None:
+        await _MADE(self._store)
         async with self._store.effect() as effect:
-            if (await effect.transaction.execute(_FOUND[self._scheme])).fetchone() is None:
-                raise ConfigError(
-                    f"{self._store.shown} has no table for MAILER_THROTTLE: run python -m services.mailer migrate"
-                )
             await effect.transaction.execute(self._sql(_FORGET))
 
     def _sql(self, statement: str) -> str:

@@ -10,6 +10,12 @@ from penstock.connect import store_for
 from penstock.errors import ConfigError
 from penstock.storing import EffectStore, Store, Transaction, lacks_a_table
 
+#: Asks nothing of the table itself: who may only insert into it is not to be refused.
+_FOUND = {
+    "sqlite": "SELECT 1 FROM sqlite_master WHERE name = %s",
+    "postgresql": "SELECT 1 WHERE to_regclass(%s) IS NOT NULL",
+}
+
 
 def effect_store(url: StoreUrl, holds: str, *, connections: int = 16) -> EffectStore:
     """The store at *url*, not opened yet, whose transactions can write to tables; *holds* says in an error of what.
@@ -24,7 +30,8 @@ def effect_store(url: StoreUrl, holds: str, *, connections: int = 16) -> EffectS
 
 
 def tables(holds: str, make: str, *names: str) -> Callable[[Store], Awaitable[None]]:
-    """A worker's *ready*: raises ``ConfigError`` while its store lacks one of the tables *names*.
+    """A worker's *ready*: raises ``ConfigError`` while its store lacks one of the tables *names*, and
+    ``StoreUnavailable``. It needs no right to read them.
 
     *holds* says in the error what they are for, *make* which command makes them. Safe to run at once, and to repeat.
     """
@@ -32,14 +39,11 @@ def tables(holds: str, make: str, *names: str) -> Callable[[Store], Awaitable[No
     async def ready(store: Store) -> None:
         if not isinstance(store, EffectStore):
             raise ConfigError(_without_transactions(store, holds))
-        try:
-            async with store.effect() as effect:
-                for name in names:
-                    await effect.transaction.execute(f"SELECT 1 FROM {name} WHERE 1 = 0")
-        except Exception as error:
-            if lacks_a_table(error):
-                raise ConfigError(_lacking(store, holds, make)) from error
-            raise
+        found = _FOUND[StoreUrl.parse(store.shown).scheme]
+        async with store.effect() as effect:
+            for name in names:
+                if (await effect.transaction.execute(found, (name,))).fetchone() is None:
+                    raise ConfigError(_lacking(store, holds, make))
 
     return ready
 

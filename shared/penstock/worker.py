@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any  # futures of any result
 
-from penstock.claiming import Claiming, StoreTerms
+from penstock.claiming import Claiming, StoreTerms, persistently
 from penstock.clock import Clock, SystemClock
 from penstock.consuming import Consuming
 from penstock.errors import ConfigError, ConnectionLost, RegistrationError, TopologyMismatch
@@ -48,7 +49,8 @@ class Worker:
     another kind is dead (None: not checked). *unknown_kind_grace*: how long a kind without a handler is put off.
     *max_body*: bytes. *consumer_timeout*: the broker's, above which it takes deliveries back. *watchdog*: silence after
     which a consumer is opened anew though messages are ready. *ready*: awaited with the store once that is open, before
-    anything is consumed; what it raises ends ``run`` (see ``service_tables.tables``). Raises ``ConfigError`` with every
+    anything is consumed; again while it raises ``StoreUnavailable``, any other error ends ``run`` (see
+    ``service_tables.tables``). Raises ``ConfigError`` with every
     problem at once.
     """
 
@@ -171,7 +173,7 @@ class Worker:
             return
         async with claiming.opened(connect_timeout):
             if self._ready is not None:
-                await self._ready(store)
+                await persistently(partial(self._ready, store), store.shown, self.events, connect_timeout)
             yield
 
     @contextlib.asynccontextmanager

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 
+import psycopg
 import pytest
 
-from penstock.connect import store_for
+from penstock import ConfigError, Handlers, Job, JobKind, StoreUnavailable, Worker
+from penstock.claims import StoreUrl
+from penstock.connect import broker_for, store_for
+from penstock.events import ConnectFailed
+from penstock.service_tables import effect_store, tables
+from penstock.storing import Store
 from services.audit.command import main as audit
 from services.mailer.command import main as mailer
 from services.sync.command import main as sync
@@ -58,3 +65,43 @@ def test_a_worker_whose_tables_were_never_made_takes_no_job_and_says_which_comma
     assert ended.code == 5
     says = f"{store.shown} has no table for {holds}: run python -m services.{service} migrate first"
     assert ended.err.splitlines()[-1].endswith(says)
+
+
+async def test_a_role_that_may_only_insert_is_told_of_no_missing_table(postgres_url: str) -> None:
+    store = effect_store(StoreUrl.parse(postgres_url), "notes")
+    await store.migrate()
+    with psycopg.connect(postgres_url, autocommit=True) as owner:
+        owner.execute("CREATE TABLE notes (note text)")
+        owner.execute("CREATE ROLE writer LOGIN")
+        owner.execute("GRANT SELECT ON penstock_schema TO writer")
+        owner.execute("GRANT INSERT ON notes TO writer")
+    try:
+        writing = effect_store(StoreUrl.parse(postgres_url.replace("postgres@", "writer@")), "notes")
+        await writing.open()
+        await tables("notes", "make", "notes")(writing)
+        with pytest.raises(ConfigError, match="has no table for notes: run make first"):
+            await tables("notes", "make", "notes", "others")(writing)
+        await writing.close()
+    finally:
+        with psycopg.connect(postgres_url, autocommit=True) as owner:
+            owner.execute("DROP OWNED BY writer")
+            owner.execute("DROP ROLE writer")
+
+
+async def test_a_store_that_goes_away_before_the_check_is_waited_for(url: str, effect_store_url: str) -> None:
+    store, tries, handlers = store_for(effect_store_url), itertools.count(1), Handlers()
+    await store.migrate()
+    stop = asyncio.Event()
+
+    @handlers.on(JobKind("email.send", dict), once="lease")
+    async def send(_: Job[dict[str, str]]) -> None: ...
+
+    async def ready(_: Store) -> None:
+        if next(tries) < 3:
+            raise StoreUnavailable("the store has just gone")
+        stop.set()
+
+    worker, failed = Worker(handlers, queue="email", ready=ready), list[ConnectFailed]()
+    worker.events.subscribe(failed.append, ConnectFailed)
+    assert await worker.run(broker_for(url), stop=stop, store=store) is True
+    assert [event.reason for event in failed] == ["the store has just gone"] * 2
