@@ -61,6 +61,21 @@ async def test_a_wrong_password_is_refused_for_good(own_postgres: StartPostgres)
     assert isinstance(await refusal(f"postgresql://ada@127.0.0.1:{server.port}/postgres"), ConfigError)
 
 
+async def test_a_user_who_may_not_look_into_the_schema_is_told_so(
+    postgres_url: str, postgres_server: PrivatePostgres
+) -> None:
+    await PostgresStore(StoreUrl.parse(postgres_url)).migrate()
+    postgres_server.execute("CREATE ROLE outsider LOGIN")
+    try:
+        with psycopg.connect(postgres_url, autocommit=True) as owner:
+            owner.execute("REVOKE USAGE ON SCHEMA public FROM PUBLIC")
+        found = await refusal(postgres_url.replace("postgres@", "outsider@"))
+        assert isinstance(found, ConfigError)
+        assert "no penstock tables: run penstock store migrate, or grant USAGE" in str(found)
+    finally:
+        postgres_server.execute("DROP ROLE outsider")
+
+
 @pytest.mark.parametrize("option", ["nonsense=1", "sslmode=never", "options=-cnonsense%3D1"])
 async def test_an_option_that_means_nothing_is_refused_for_good(postgres_url: str, option: str) -> None:
     with pytest.raises(ConfigError) as raised:

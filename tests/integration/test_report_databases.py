@@ -139,7 +139,7 @@ def test_a_user_who_may_only_read_is_enough(postgres_server: PrivatePostgres, po
     postgres_server.execute("DROP ROLE IF EXISTS reader")
     postgres_server.execute("CREATE ROLE reader LOGIN")
     execute(postgres_url, "CREATE TABLE seen (a TEXT)", "CREATE TABLE secret (a TEXT)")
-    execute(postgres_url, "GRANT USAGE ON SCHEMA public TO reader", "GRANT SELECT ON seen TO reader")
+    execute(postgres_url, "GRANT SELECT ON seen TO reader")
     database = database_at(postgres_server.url(name, "reader"))
     assert answer_of(database, report_of("SELECT a FROM seen")) == []
     with pytest.raises(Refused, match="permission denied for table secret"):

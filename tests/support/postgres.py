@@ -89,6 +89,8 @@ class PrivatePostgres:
         with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
             connection.execute("DROP SCHEMA public CASCADE")
             connection.execute("CREATE SCHEMA public")
+            # As in a new database, so that no test depends on whether its own was lent before.
+            connection.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
 
     def ask_for_password(self, user: str) -> None:
         """Let *user* in with the right password only."""
