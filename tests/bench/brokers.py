@@ -6,6 +6,7 @@ import contextlib
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from penstock.testing.broker_node import PrivateBroker
 from tests.bench import queues
@@ -13,7 +14,7 @@ from tests.bench.lineup import SCRATCH
 from tests.support.brokers import TREES
 
 #: What ``PrivateBroker`` is to run for each series.
-INSTALLATIONS = {"3.10": "host", "4.0": TREES / "trixie", "4.3": TREES / "sid"}
+INSTALLATIONS: dict[str, str | Path] = {"3.10": "host", "4.0": TREES / "trixie", "4.3": TREES / "sid"}
 #: Those that results are published for.
 PUBLISHED = ("3.10", "4.3")
 

@@ -71,8 +71,8 @@ def table(stacks: Iterable[str]) -> Iterable[str]:
             within[function] += int(samples)
     total = alone.total() or 1
     yield " self  total  function"
-    for function, samples in alone.most_common(_TOP):
-        yield f"{samples / total:5.1%}  {within[function] / total:5.1%}  {function}"
+    for function, itself in alone.most_common(_TOP):
+        yield f"{itself / total:5.1%}  {within[function] / total:5.1%}  {function}"
 
 
 def _function(frame: str) -> str:

@@ -27,8 +27,8 @@ class Depth:
 def server_version(url: str) -> str:
     """The version the broker at *url* says it has."""
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
-        properties: dict[str, Any] = connection._impl.server_properties  # no public way to read it in pika
-        version = properties["version"]
+        properties = connection._impl.server_properties  # no public way to read it in pika
+        version = (properties or {})["version"]
     return version.decode() if isinstance(version, bytes) else str(version)
 
 
@@ -59,7 +59,7 @@ def multiply(url: str, queue: str, count: int) -> None:
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()
         _method, properties, body = channel.basic_get(queue, auto_ack=True)
-    if body is None:
+    if body is None or properties is None:
         raise LookupError(f"no job in {queue} to make copies of")
     uvloop.run(_publish_copies(url, queue, Pattern.of(properties, body), count))
 

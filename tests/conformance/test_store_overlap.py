@@ -29,10 +29,12 @@ def entry_of(claim: Claim, overlap: Overlap = SKIPS, *, schedule: str = "digest"
     return Entry(claim, schedule, overlap, patience, KEPT)
 
 
-async def asked(store: Store, job_id: str, overlap: Overlap = SKIPS, **which: str) -> tuple[Claim, Admission]:
-    """A fresh claim of *job_id*, and what it is answered as a tick."""
+async def asked(
+    store: Store, job_id: str, overlap: Overlap = SKIPS, *, schedule: str = "digest"
+) -> tuple[Claim, Admission]:
+    """A fresh claim of *job_id*, and what it is answered as a tick of *schedule*."""
     claim = await taken(store, claim_of(job_id))
-    return claim, await store.enter(entry_of(claim, overlap, **which))
+    return claim, await store.enter(entry_of(claim, overlap, schedule=schedule))
 
 
 async def answer_of(store: Store, job_id: str, overlap: Overlap = SKIPS, **which: str) -> Admission:

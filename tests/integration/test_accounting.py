@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,14 @@ class Run:
     published: dict[str, float] = field(default_factory=dict)
     confirmed: dict[str, float] = field(default_factory=dict)
     kills: list[Kill] = field(default_factory=list)
+
+    def has_confirmed(self, jobs: int) -> bool:
+        """Whether as many were confirmed."""
+        return len(self.confirmed) >= jobs
+
+    def has_done(self, jobs: int) -> bool:
+        """Whether as many were done."""
+        return len(self.ledger.read("done")) >= jobs
 
     def effects(self) -> dict[str, list[Effect]]:
         """Every run of every job."""
@@ -167,7 +176,7 @@ async def test_no_job_is_lost_when_the_broker_is_killed_under_load(fragile: Frag
     ):
         publishing = asyncio.create_task(publish_all(publisher, run))
         for share in (JOBS // 3, JOBS * 2 // 3):
-            await eventually(lambda share=share: len(run.confirmed) >= share, within=40)
+            await eventually(partial(run.has_confirmed, share), within=40)
             await run.kill(lambda: asyncio.to_thread(fragile.kill))
             await asyncio.to_thread(fragile.start)
         await publishing
@@ -180,7 +189,7 @@ async def test_no_job_is_lost_when_workers_are_killed_under_load(url: str, tmp_p
     async with workers(url, tmp_path) as both, AsyncPublisher(url, deadline=_A_MINUTE) as publisher:
         publishing = asyncio.create_task(publish_all(publisher, run))
         for share, worker in zip(range(1, 7), itertools.cycle(both), strict=False):
-            await eventually(lambda share=share: len(run.ledger.read("done")) >= share * JOBS // 8, within=40)
+            await eventually(partial(run.has_done, share * JOBS // 8), within=40)
             await run.kill(worker.kill, worker.pid)
             await worker.start()
         await publishing

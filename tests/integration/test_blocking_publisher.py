@@ -130,5 +130,5 @@ async def test_an_error_of_the_broker_reaches_the_calling_thread(url: str) -> No
         with pytest.raises(Unroutable):
             await asyncio.to_thread(publisher.publish, UNBOUND, ARGS)
         with pytest.raises(SchemaError):
-            publisher.publish(EMAIL, ["no object"])  # type: ignore[arg-type]  # the mistake this is about
+            publisher.publish(EMAIL, ["no object"])  # type: ignore[misc]  # the mistake this is about
         assert publisher.publish(EMAIL, ARGS).id

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from penstock.testing.free_ports import free_ports
 from tests.support.brokers import Vhost
-from tests.support.commands import Finished, penstock
+from tests.support.commands import Finished, penstock, penstock_fed, penstock_in
 from tests.support.waiting import wait_until
 from tests.support.working import depth, empty, foreign, take
 
@@ -73,7 +74,7 @@ async def test_a_body_comes_from_standard_input_or_a_file_unchanged(url: str, tm
     await empty(url, "jobs.email")
     body = b'{ "n": 1.0 }\n\xff'
     (tmp_path / "body").write_bytes(body)
-    piped = penstock("publish", "email.send", "-", "--json", stdin=body, RABBITMQ_URL=url)
+    piped = penstock_fed(body, "publish", "email.send", "-", "--json", RABBITMQ_URL=url)
     filed = penstock("publish", "email.send", f"@{tmp_path / 'body'}", "--json", RABBITMQ_URL=url)
     ids = [orjson.loads(done.out)["id"] for done in (piped, filed)]
     async with foreign(url) as channel:
@@ -96,7 +97,7 @@ def test_what_nobody_takes_is_code_7(url: str) -> None:
 
 
 def test_too_large_a_body_is_code_7_and_never_sent(url: str) -> None:
-    done = penstock("publish", "email.send", "-", stdin=b"x" * 1_100_000, RABBITMQ_URL=url)
+    done = penstock_fed(b"x" * 1_100_000, "publish", "email.send", "-", RABBITMQ_URL=url)
     assert done.code == 7
     assert "over the limit of 1048576" in words_of(done)
 
@@ -131,7 +132,7 @@ PUBLISH, WORK, LOOK = ("publish", "email.send"), ("worker", "shop:build"), ("dea
 def test_a_wrong_url_fails_at_once_and_shows_no_password(
     vhost: Vhost, shop: Path, command: tuple[str, ...], old: str, new: str, code: int, words: str
 ) -> None:
-    done = penstock(*command, cwd=shop, RABBITMQ_URL=re.sub(old, new, vhost.url))
+    done = penstock_in(shop, *command, RABBITMQ_URL=re.sub(old, new, vhost.url))
     assert done.code == code, done.err
     assert words in words_of(done)
     assert vhost.broker.password not in done.err
@@ -147,7 +148,7 @@ def test_no_url_at_all_says_which_variable_to_set() -> None:
 
 def test_a_broker_without_the_topology_is_code_5(vhost_url: str, shop: Path) -> None:
     published = penstock("publish", "email.send", RABBITMQ_URL=vhost_url)
-    worked = penstock("worker", "shop:build", cwd=shop, RABBITMQ_URL=vhost_url)
+    worked = penstock_in(shop, "worker", "shop:build", RABBITMQ_URL=vhost_url)
     looked = penstock("dead", "list", "--queue", "email", RABBITMQ_URL=vhost_url)
     assert (published.code, worked.code, looked.code) == (5, 5, 5)
     assert "'jobs'" in words_of(published)
@@ -157,11 +158,11 @@ def test_a_broker_without_the_topology_is_code_5(vhost_url: str, shop: Path) -> 
 
 async def test_a_queue_declared_otherwise_is_code_5_and_names_what_differs(vhost_url: str, shop: Path) -> None:
     async with foreign(vhost_url) as channel:
-        arguments = {"x-queue-type": "quorum", "x-delivery-limit": 7}
+        arguments: dict[str, Any] = {"x-queue-type": "quorum", "x-delivery-limit": 7}
         await channel.declare_queue("jobs.email", durable=True, arguments=arguments)
     (shop / "rabbitmq").mkdir()
     (shop / "rabbitmq/topology.yaml").write_text("queues: {email: [email.*]}")
-    done = penstock("worker", "shop:build", "--apply", cwd=shop, RABBITMQ_URL=vhost_url)
+    done = penstock_in(shop, "worker", "shop:build", "--apply", RABBITMQ_URL=vhost_url)
     assert done.code == 5
     assert "jobs.email" in words_of(done)
     assert "x-delivery-limit" in words_of(done) or "x-dead-letter-exchange" in words_of(done)
@@ -170,7 +171,7 @@ async def test_a_queue_declared_otherwise_is_code_5_and_names_what_differs(vhost
 def test_broken_yaml_is_code_5_with_file_and_line(url: str, shop: Path) -> None:
     (shop / "rabbitmq").mkdir()
     (shop / "rabbitmq/topology.yaml").write_text("queues:\n  email: [email.*]\n  email: [sms.*]\n")
-    done = penstock("worker", "shop:build", cwd=shop, RABBITMQ_URL=url)
+    done = penstock_in(shop, "worker", "shop:build", RABBITMQ_URL=url)
     assert done.code == 5
     assert "rabbitmq/topology.yaml:3" in words_of(done)
 
@@ -178,7 +179,7 @@ def test_broken_yaml_is_code_5_with_file_and_line(url: str, shop: Path) -> None:
 def test_a_queue_the_topology_does_not_know_is_code_5(url: str, shop: Path) -> None:
     (shop / "rabbitmq").mkdir()
     (shop / "rabbitmq/topology.yaml").write_text("queues:\n  email: [email.*]\n")
-    done = penstock("worker", "shop:elsewhere", cwd=shop, RABBITMQ_URL=url)
+    done = penstock_in(shop, "worker", "shop:elsewhere", RABBITMQ_URL=url)
     assert done.code == 5
     assert "has no queue 'nowhere'" in words_of(done)
 
@@ -205,18 +206,18 @@ def test_a_queue_the_topology_does_not_know_is_code_5(url: str, shop: Path) -> N
     ],
 )
 def test_wrong_usage_is_code_2_in_one_line(url: str, shop: Path, command: tuple[str, ...], words: str) -> None:
-    done = penstock(*command, cwd=shop, RABBITMQ_URL=url)
+    done = penstock_in(shop, *command, RABBITMQ_URL=url)
     assert done.code == 2, done.err
     assert words in words_of(done)
 
 
 def test_what_nobody_foresaw_is_one_line_and_a_traceback_on_request(url: str, shop: Path) -> None:
-    done = penstock("worker", "shop:broken", cwd=shop, RABBITMQ_URL=url)
+    done = penstock_in(shop, "worker", "shop:broken", RABBITMQ_URL=url)
     assert done.code == 1
     assert "unexpected KeyError: 'SMTP_HOST' (penstock --traceback worker … shows where)" in words_of(done)
     for told in (
-        penstock("worker", "shop:broken", "--traceback", cwd=shop, RABBITMQ_URL=url),
-        penstock("worker", "shop:broken", cwd=shop, RABBITMQ_URL=url, PENSTOCK_DEBUG="1"),
+        penstock_in(shop, "worker", "shop:broken", "--traceback", RABBITMQ_URL=url),
+        penstock_in(shop, "worker", "shop:broken", RABBITMQ_URL=url, PENSTOCK_DEBUG="1"),
     ):
         assert told.code == 1
         assert 'return {}["SMTP_HOST"]' in told.err
@@ -224,7 +225,7 @@ def test_what_nobody_foresaw_is_one_line_and_a_traceback_on_request(url: str, sh
 
 def test_development_conveniences_are_refused_in_production(url: str, shop: Path) -> None:
     for flag in ("--apply", "--reload"):
-        done = penstock("worker", "shop:build", flag, cwd=shop, RABBITMQ_URL=url, PENSTOCK_ENV="production")
+        done = penstock_in(shop, "worker", "shop:build", flag, RABBITMQ_URL=url, PENSTOCK_ENV="production")
         assert done.code == 2
         assert "for development" in words_of(done)
 

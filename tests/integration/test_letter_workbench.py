@@ -7,7 +7,7 @@ import re
 import stat
 from collections import Counter
 from pathlib import Path
-from typing import Any  # header values, JSON
+from typing import Any, Literal  # header values, JSON
 
 import orjson
 import pytest
@@ -148,7 +148,7 @@ async def test_two_replays_at_once_replay_each_letter_once(url: str) -> None:
     assert await depth(url, DEAD) == 0
 
 
-def failing(broken: asyncio.Event, ran: list[int], once: Any = None) -> Handlers:
+def failing(broken: asyncio.Event, ran: list[int], once: Literal["lease"] | None = None) -> Handlers:
     """A handler that rejects every job while *broken* is set."""
     handlers = Handlers()
 

@@ -57,17 +57,17 @@ def handling(function: Callable[[Job[Mail]], Any], **options: Any) -> Handlers:
     """Handlers with *function*, made async, for email.send."""
     handlers = Handlers()
 
-    @handlers.on(JobKind("email.send", Mail), **options)
     async def send(job: Job[Mail]) -> object:
         return function(job)
 
+    handlers.on(JobKind("email.send", Mail), **options)(send)
     return handlers
 
 
-def failing(*errors: BaseException) -> Callable[[Job[Mail]], int]:
+def failing(*errors: BaseException) -> Callable[[Job[Any]], int]:
     """A handler that raises each of *errors* on one attempt and then ends well with its attempt as result."""
 
-    def run(job: Job[Mail]) -> int:
+    def run(job: Job[Any]) -> int:
         if job.attempt <= len(errors):
             raise errors[job.attempt - 1]
         return job.attempt
@@ -152,7 +152,7 @@ async def test_a_failed_job_comes_back_to_its_queue_after_its_delay_with_its_sto
     assert (copy.message_id, copy.type, copy.body, copy.delivery_mode) == ("order-7", "email.send", GOOD, 2)
     assert (copy.headers["penstock-attempt"], copy.headers["penstock-copy"]) == (2, 1)
     assert copy.headers["penstock-origin"] == "jobs email.send"
-    [line] = copy.headers["penstock-history"]  # type: ignore[misc, union-attr]  # a list of texts
+    [line] = copy.headers["penstock-history"]  # type: ignore[misc, str-unpack]  # a list of texts
     assert "attempt 1 retried after OSError: 451 busy on email@" in str(line)
 
 

@@ -56,7 +56,7 @@ def handling(runs: Runs, *, attempts: int = 3, **options: Any) -> Handlers:
     """Handlers for the digest, once unless *options* say otherwise."""
     handlers = Handlers()
     quick = RetryPolicy(max_attempts=attempts, first=2 * SECOND, factor=1)
-    handlers.on(DIGEST, retry=quick, **({"once": "lease"} | options))(runs.run)  # type: ignore[call-overload]
+    handlers.on(DIGEST, retry=quick, **({"once": "lease"} | options))(runs.run)
     return handlers
 
 

@@ -132,6 +132,7 @@ async def test_a_running_worker_its_rates_and_what_fails(
             await put(channel, "email.thread", _do("reject" if number < 10 else "nothing"), type="email.thread")
         try:
             found = await eventually(lambda: _died(management, 10), within=SOON)
+            assert found is not None
             assert found.died is not None
             assert found.died.value is not None
             assert found.died.value > 0.05

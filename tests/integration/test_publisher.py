@@ -116,7 +116,8 @@ async def test_a_bad_job_among_good_ones_is_named_and_the_others_are_confirmed(
     url: str, publisher: AsyncPublisher
 ) -> None:
     jobs: list[NewJob[Any]] = [EMAIL.new({"n": number}, id=f"good-{number}") for number in range(5)]
-    jobs[1:1] = [NewJob(EMAIL, ["no object"], "schema"), NewJob(EMAIL, {"x": "y" * 2**20}, "large")]
+    bad: Any = ["no object"]
+    jobs[1:1] = [NewJob(EMAIL, bad, "schema"), NewJob(EMAIL, {"x": "y" * 2**20}, "large")]
     jobs.append(UNBOUND.new({}, id="typo"))
     with pytest.raises(PublishManyError, match="3 of 8 jobs") as failed:
         await publisher.publish_many(jobs)

@@ -81,14 +81,12 @@ async def test_a_job_becomes_files_and_a_result_and_a_wrong_one_a_dead_letter_wi
         formats = ["csv", "xlsx", "pdf"]
         done = await ask(our_url, worker, "job/1", 1, report="many", parameters={"rows": 1500}, formats=formats)
         result = await results.wait("job/1", timeout=timedelta(seconds=20))
-        for number, args in enumerate(
-            (
-                {"report": "many", "parameters": {"rows": "all"}},
-                {"report": "mayn", "parameters": {}},
-                {"report": "broken"},
-            ),
-            start=2,
-        ):
+        wrong: list[dict[str, Any]] = [
+            {"report": "many", "parameters": {"rows": "all"}},
+            {"report": "mayn", "parameters": {}},
+            {"report": "broken"},
+        ]
+        for number, args in enumerate(wrong, start=2):
             await ask(our_url, worker, f"job-{number}", number, **args)
     assert isinstance(done.outcome, Done)
     assert result.value == {

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from penstock.schedules.state import Command
-from tests.support.commands import Finished, penstock
+from tests.support.commands import Finished, penstock, penstock_in
 from tests.support.processes import ROOT, worker_process
 from tests.support.scheduler_process import scheduler, told
 from tests.support.scheduling import ask, drain, take
@@ -63,7 +63,7 @@ def test_the_check_shows_the_next_runs(tmp_path: Path) -> None:
     path = tmp_path / "schedules.yaml"
     path.write_text("schedules:\n  mail: {cron: 0 3 * * *, zone: Europe/Berlin, kind: email.tick}\n")
     (tmp_path / "shop.py").write_text("from penstock import JobKind\nKINDS = [JobKind('email.tick', dict)]\n")
-    good = penstock("schedule", "check", str(path), "--catalogue", "shop:KINDS", cwd=tmp_path)
+    good = penstock_in(tmp_path, "schedule", "check", str(path), "--catalogue", "shop:KINDS")
     lines = good.out.splitlines()
     assert (good.code, lines[0].split(",")[0]) == (0, "mail: email.tick")
     assert re.fullmatch(r"  20..-..-.. 03:00:00\+0[12]:00 Europe/Berlin, 20..-..-..T0[12]:00:00Z", lines[1])
@@ -74,7 +74,7 @@ def test_the_check_knows_catalogue_and_topology(tmp_path: Path) -> None:
     path, topology = tmp_path / "schedules.yaml", tmp_path / "topology.yaml"
     path.write_text("schedules:\n  a: {every: 1h, kind: digest.dialy}\n  b: {every: 1h, kind: digest.daily}\n")
     topology.write_text("queues: {email: [email.*]}\n")
-    bad = penstock("schedule", "check", str(path), "--json", cwd=ROOT, PENSTOCK_TOPOLOGY=str(topology))
+    bad = penstock_in(ROOT, "schedule", "check", str(path), "--json", PENSTOCK_TOPOLOGY=str(topology))
     assert (bad.code, len(facts(bad)["problems"])) == (5, 4)
     assert bad.err.count("no kind 'digest.dialy' in penstock_jobs:KINDS; did you mean digest.daily?") == 1
     assert bad.err.count(f"{path}:3: schedules.b.args: the arguments do not fit digest.daily: date: ") == 1

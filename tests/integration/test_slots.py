@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -54,6 +55,10 @@ class Gate:
         await self._open.acquire()
         self.running -= 1
 
+    def has(self, running: int) -> bool:
+        """Whether as many run now."""
+        return self.running == running
+
     def let_go(self, count: int) -> None:
         """Let *count* of them end."""
         for _ in range(count):
@@ -67,7 +72,7 @@ async def test_never_more_jobs_run_than_there_are_slots_and_no_slot_stays_empty(
         for done in range(1, 20):
             gate.let_go(1)
             await worker.until(JobFinished, done)
-            await eventually(lambda left=20 - done: gate.running == min(3, left))
+            await eventually(partial(gate.has, min(3, 20 - done)))
         gate.let_go(1)
         await worker.until(JobFinished, 20)
     assert gate.most == 3

@@ -13,7 +13,7 @@ from penstock.errors import ConfigError
 from penstock.testing.broker_node import BrokerInfo
 from tests.support.apps import EFFECTS
 from tests.support.brokers import manage
-from tests.support.commands import Finished, penstock
+from tests.support.commands import Finished, penstock_in
 from tests.support.once_apps import with_a_ledger
 from tests.support.processes import worker_process
 from tests.support.redis import StartRedis
@@ -34,7 +34,7 @@ def start(url: str, folder: Path, store: str | None, *words: str, **environment:
     }
     if store is not None:
         settings["PENSTOCK_STORE_URL"] = store
-    return penstock("worker", "tests.support.once_apps:build", *words, cwd=folder, **(settings | environment))
+    return penstock_in(folder, "worker", "tests.support.once_apps:build", *words, **(settings | environment))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +23,29 @@ class Finished:
     err: str
 
 
-def penstock(*words: str, stdin: bytes | None = None, cwd: Path | None = None, **environment: str) -> Finished:
+def penstock(*words: str, **environment: str) -> Finished:
     """Run ``penstock`` with *words*; *environment* adds to this process's own, without its broker."""
+    return _finished(words, environment)
+
+
+def penstock_in(folder: Path, *words: str, **environment: str) -> Finished:
+    """As ``penstock``, in *folder*."""
+    return _finished(words, environment, cwd=folder)
+
+
+def penstock_fed(stdin: bytes, *words: str, **environment: str) -> Finished:
+    """As ``penstock``, with *stdin* to read."""
+    return _finished(words, environment, stdin=stdin)
+
+
+def _finished(
+    words: Sequence[str], environment: Mapping[str, str], *, stdin: bytes = b"", cwd: Path | None = None
+) -> Finished:
     kept = {name: value for name, value in os.environ.items() if "AMQP" not in name and "RABBITMQ" not in name}
     done = subprocess.run(
         [sys.executable, "-m", "penstock", *words],
         env={**kept, **environment},
         input=stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
         cwd=cwd,
         capture_output=True,
         timeout=50,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from penstock import Handlers, Job, JobKind, Worker
 
@@ -39,7 +40,7 @@ def forgetful() -> Worker:
     return Worker(handlers, queue="email")
 
 
-def _worker(timeout: timedelta, **options: timedelta) -> Worker:
+def _worker(timeout: timedelta, **options: Any) -> Worker:
     handlers = Handlers()
 
     @handlers.on(KIND, timeout=timeout)

@@ -11,13 +11,13 @@ from penstock.storing import EffectStore
 from tests.support.apps import Ledger
 from tests.support.once_apps import query
 
-NOTE = JobKind("email.note", dict)
+NOTE: JobKind[dict[str, object]] = JobKind("email.note", dict)
 
 handlers = Handlers()
 
 
 @handlers.on(NOTE, once="effect")
-async def note(job: Job[object], tx: Transaction) -> None:
+async def note(job: Job[dict[str, object]], tx: Transaction) -> None:
     """Write down the machine's monotonic time."""
     await tx.execute("INSERT INTO notes VALUES (%s, %s)", (job.id, time.monotonic()))
 

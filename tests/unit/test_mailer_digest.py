@@ -87,7 +87,13 @@ async def test_a_page_asks_for_its_mails_and_for_the_page_after_it(store: Effect
     assert await digest(store, page=2) == {"mails": 2, "bad": 0, "after": 2}
     first, second, following = await added(store)
     values = {"name": "ada", "date": "Monday, 3 August 2026"}
-    mail = {"to": "ada@example.org", "template": TEMPLATE, "values": values, "order_id": None, "attachments": []}
+    mail: dict[str, Any] = {
+        "to": "ada@example.org",
+        "template": TEMPLATE,
+        "values": values,
+        "order_id": None,
+        "attachments": [],
+    }
     assert first == ("email.send", "digest:2026-08-03:1", mail)
     assert second[1] == "digest:2026-08-03:2"
     assert following == ("digest.daily", "digest:2026-08-03:after:2", {"date": "2026-08-03", "after": 2})

@@ -300,15 +300,15 @@ def test_several_publishers_share_one_registry_through_one_subscriber() -> None:
 
 def test_no_count_is_lost_between_threads_and_scrapes() -> None:
     scene = Scene("publisher")
+
+    def emit() -> None:
+        for _ in range(5_000):
+            scene.emit(Published("email.send", "confirmed", 0.1))
+
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        threads = [
-            threading.Thread(
-                target=lambda: [scene.emit(Published("email.send", "confirmed", 0.1)) for _ in range(5_000)]
-            )
-            for _ in range(4)
-        ]
+        threads = [threading.Thread(target=emit) for _ in range(4)]
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The log lines so far."""
     lines: list[dict[str, Any]] = []
 
-    def keep(_: object, level: str, line: dict[str, Any]) -> str:
+    def keep(_: object, level: str, line: MutableMapping[str, Any]) -> str:
         lines.append({"level": level, **line})
         raise structlog.DropEvent
 

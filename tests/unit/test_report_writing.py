@@ -251,7 +251,7 @@ def test_headings_are_cut_before_a_column_is_left_out(tmp_path: Path) -> None:
 
 
 def test_sums_of_decimals_lose_no_digit(tmp_path: Path) -> None:
-    rows = [["a", Decimal(10**30)], ["b", Decimal("0.01")], ["c", None]]
+    rows: list[list[object]] = [["a", Decimal(10**30)], ["b", Decimal("0.01")], ["c", None]]
     write(tmp_path, of(TEXT, AMOUNT), rows, formats=("pdf",))
     assert f"{10**30:,}.01 in all" in words(tmp_path / "r.pdf")
 

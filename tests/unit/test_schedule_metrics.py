@@ -7,9 +7,10 @@ import time
 import pytest
 
 from penstock import Dead, DeadReason, Done, Event, Failure, Outcome
-from penstock.events import (
-    JobNotDone,
-    JobsDone,
+from penstock.events import JobNotDone, JobsDone
+from penstock.metrics.group import MOST_SCHEDULES
+from penstock.metrics.meters import MOST_SERIES, OTHER
+from penstock.schedules.events import (
     LeadershipLost,
     LeadershipWon,
     SchedulePaused,
@@ -18,8 +19,6 @@ from penstock.events import (
     SchedulesRead,
     TicksMissed,
 )
-from penstock.metrics.group import MOST_SCHEDULES
-from penstock.metrics.meters import MOST_SERIES, OTHER
 from penstock.schedules.model import Schedule
 from penstock.schedules.triggers import Every, Once
 from tests.support.scene import Scene
