@@ -6,8 +6,8 @@ from typing import Any  # a result is any JSON
 
 import orjson
 
-from penstock.claims import Record, State
-from penstock.storing import Store
+from penstock.claims import Record, State, UnderWay
+from penstock.storing import Store, standing
 from penstock.topology.matching import matches
 from penstock.topology.spec import Spec
 from services.intake.tokens import ALL, Action, Client
@@ -30,11 +30,11 @@ class JobsSeen:
         self._observers = set() if spec is None else {queue.name for queue in spec.queues if queue.everything}
 
     async def look(self, job_id: str, client: Client) -> dict[str, Any] | None:
-        """What is known of a job, None where nothing is or *client* may not know. Raises as ``Store.records``.
+        """What is known of a job, None where nothing is or *client* may not know. Raises as ``standing``.
 
         In a job that several queues take, the one that ended counts before one that has not.
         """
-        records = [each for each in await self._store.records(job_id) if each.consumer not in self._observers]
+        records = [each for each in await standing(self._store, job_id) if each.consumer not in self._observers]
         seen = [record for record in records if self._may(client, record.consumer)]
         if not seen:
             return None
@@ -47,7 +47,7 @@ class JobsSeen:
         return any(client.may(Action.READ, kind) for kind in self._queues.get(queue, ()))
 
 
-def _told(record: Record) -> dict[str, Any]:
+def _told(record: Record | UnderWay) -> dict[str, Any]:
     result = None if record.result is None else orjson.loads(record.result)
     return {"queue": record.consumer, "state": str(record.state), "copy": record.copy, "result": result}
 

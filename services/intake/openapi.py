@@ -132,7 +132,10 @@ JOB: dict[str, Any] = {
     "tags": ["jobs"],
     "openapi_extra": {"parameters": [{"name": "job_id", "in": "path", "required": True, "schema": {"type": "string"}}]},
     "responses": {
-        200: _answer("What the store knows.", {"id": _ID, **_SEEN, "queues": [_SEEN]}),
+        200: _answer(
+            "What the store knows. The copy of a job that runs may not be known: null.",
+            {"id": _ID, **_SEEN, "queues": [_SEEN]},
+        ),
         **_problems(401, 404, 429, 503),
     },
 }

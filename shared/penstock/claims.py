@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
 from random import getrandbits
-from typing import Any  # a job's arguments are any JSON
+from typing import Any, ClassVar  # a job's arguments are any JSON
 
 import orjson
 
@@ -98,6 +98,23 @@ class Record:
     args_hash: str | None = None
     result: bytes | None = None
     claimed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """A run that leaves no record before it ends, for its claim is a part of its effect's transaction.
+
+    *claimed*: when that was begun, in milliseconds since 1970 UTC; None where the store does not tell. Otherwise as a
+    ``Record``, of what is not known yet.
+    """
+
+    consumer: str
+    job_id: str
+    claimed: int | None
+    state: ClassVar[State] = State.RUNNING
+    copy: ClassVar[None] = None
+    until: ClassVar[None] = None
+    result: ClassVar[None] = None
 
 
 def decide(record: Record | None, claim: Claim, now: int) -> Verdict:

@@ -10,10 +10,10 @@ from typing import Any, Self  # a result is any JSON
 
 import orjson
 
-from penstock.claims import Record, State, StoreUrl
+from penstock.claims import Record, State, StoreUrl, UnderWay
 from penstock.connect import store_for
 from penstock.errors import StoreUnavailable
-from penstock.storing import Store
+from penstock.storing import Store, standing
 
 #: Seconds between two looks: soon at first, then seldom.
 _FIRST_WAIT, _LONGEST_WAIT, _GROWTH = 0.02, 1.0, 1.5
@@ -58,8 +58,8 @@ class Results:
         *consumer*: the queue meant, such as ``email``, for a job that several queues take. When it is None, one
         that has ended counts before one that has not.
         """
-        records = await self._store.records(job_id)
-        meant = [record for record in records if consumer in (None, record.consumer)]
+        found = await standing(self._store, job_id)
+        meant = [record for record in found if consumer in (None, record.consumer)]
         best = min(meant, key=lambda record: _ORDER.index(record.state), default=None)
         return None if best is None else _result(best)
 
@@ -102,7 +102,7 @@ def get(job_id: str, where: str | StoreUrl | None = None, *, consumer: str | Non
     return asyncio.run(look())
 
 
-def _result(record: Record) -> Result:
+def _result(record: Record | UnderWay) -> Result:
     return Result(record.state, None if record.result is None else orjson.loads(record.result), record.consumer)
 
 

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable  # rows and parameters are whatever SQL carries
 
-from penstock.claims import Answer, Claim, Mark, Record
+from penstock.claims import Answer, Claim, Mark, Record, State, UnderWay
 from penstock.overlaps import Admission, Entry
 
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -229,6 +229,26 @@ class OwnEffectStore(EffectStore, Protocol):
         ended when another claim finds it. The same claim must not be made again.
         """
         ...
+
+    async def under_way(self, job_id: str) -> list[UnderWay]:
+        """The runs of a job that have begun and not ended, by consumer. ``forget`` ends them."""
+        ...
+
+
+async def standing(store: Store, job_id: str) -> list[Record | UnderWay]:
+    """Where a job stands at each of its consumers, by their names: what is remembered of it, or that it runs just now.
+
+    Raises as ``Store.records``.
+    """
+    # Looked at in this order: a run that ends between the looks is found where it ended.
+    under_way = await store.under_way(job_id) if isinstance(store, OwnEffectStore) else []
+    found: dict[str, Record | UnderWay] = {run.consumer: run for run in under_way}
+    found |= {
+        record.consumer: record
+        for record in await store.records(job_id)
+        if record.consumer not in found or record.state in (State.DONE, State.SKIPPED)
+    }
+    return [found[consumer] for consumer in sorted(found)]
 
 
 def lacks_a_table(error: Exception) -> bool:

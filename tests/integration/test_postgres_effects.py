@@ -13,6 +13,7 @@ from penstock.claims import State
 from penstock.errors import UsageError
 from tests.conformance.store_steps import claim_of, taken
 from tests.support.accounts import ADD, credit, opened, run
+from tests.support.postgres import sleeps
 from tests.support.waiting import eventually
 
 
@@ -67,19 +68,13 @@ async def test_a_task_that_is_cancelled_in_a_statement_lets_go_of_its_locks_at_o
                 await effect.transaction.execute("SELECT pg_sleep(50)")
 
         task = asyncio.create_task(handler())
-        await eventually(lambda: _sleeps(postgres_url))
+        await eventually(lambda: sleeps(postgres_url))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         await run(store, claim)
         assert credit(postgres_url) == 5
-        assert not _sleeps(postgres_url)
-
-
-def _sleeps(url: str) -> bool:
-    with psycopg.connect(url) as outside:
-        sleeping = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
-        return outside.execute(sleeping).fetchone() is not None
+        assert not sleeps(postgres_url)
 
 
 async def test_a_handler_may_not_end_the_transaction_itself(postgres_url: str) -> None:

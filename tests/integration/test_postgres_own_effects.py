@@ -15,6 +15,7 @@ from penstock.stores.postgres import PostgresStore
 from penstock.storing import OwnEffect, Transaction
 from tests.conformance.store_steps import claim_of, ended, verdict_of
 from tests.support.accounts import ADD, BRIEFLY, credit, opened
+from tests.support.postgres import sleeps
 from tests.support.waiting import eventually
 
 Act = Callable[[Transaction], Awaitable[object]]
@@ -157,7 +158,7 @@ async def test_an_effect_that_is_renewed_is_not_left_alone_however_long_its_hand
 
             await eventually(five_leases_later)
             slow = asyncio.create_task(effect.transaction.execute("SELECT pg_sleep(0.5)"))
-            await eventually(lambda: _sleeps(postgres_url))
+            await eventually(lambda: sleeps(postgres_url))
             await effect.renew()
             assert (await refused(store, claim_of(lease=200))).verdict is Verdict.RUNNING, (
                 "the server is at work for it"
@@ -167,12 +168,6 @@ async def test_an_effect_that_is_renewed_is_not_left_alone_however_long_its_hand
             assert await effect.complete(claim, None)
         await effect.renew()
         assert credit(postgres_url) == 5
-
-
-def _sleeps(url: str) -> bool:
-    with psycopg.connect(url) as outside:
-        sleeping = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
-        return outside.execute(sleeping).fetchone() is not None
 
 
 async def test_a_handler_that_has_the_server_forget_what_was_prepared_does_no_harm(postgres_url: str) -> None:

@@ -20,8 +20,8 @@ from penstock.connect import store_for
 from penstock.events import JobFinished
 from penstock_jobs import TABLE_REPORT, TableReport
 from services.reports.app import build
-from tests.support.outboxes import migrated, rows
-from tests.support.postgres import StartPostgres
+from tests.support.outboxes import migrated
+from tests.support.postgres import StartPostgres, sleeps
 from tests.support.reports import execute, many, yaml_of
 from tests.support.waiting import eventually
 from tests.support.working import Watched, empty, working
@@ -143,7 +143,7 @@ async def test_a_killed_child_leaves_no_half_of_a_file_and_no_query_and_the_next
     defined(monkeypatch, out, postgres_url, yaml_of("slow", slow, "{a: {type: integer}, b: {}}"))
     async with reporting(our_url) as worker:
         asked = asyncio.create_task(ask(our_url, worker, "killed", 1, report="slow", formats=["csv", "xlsx"]))
-        await eventually(lambda: asleep(postgres_url) == 1, within=20)
+        await eventually(lambda: sleeps(postgres_url), within=20)
         assert drafts(out) == 1
         os.kill(child(), signal.SIGKILL)
         first = await asked
@@ -154,13 +154,7 @@ async def test_a_killed_child_leaves_no_half_of_a_file_and_no_query_and_the_next
         second = (await worker.until(JobFinished, 2))[1]
     assert isinstance(second.outcome, Done)
     assert (files(out, "slow"), drafts(out)) == (["slow-killed.csv", "slow-killed.xlsx"], 0)
-    await eventually(lambda: asleep(postgres_url) == 0, within=20)
-
-
-def asleep(url: str) -> int:
-    """How many sessions of reports wait for ``pg_sleep``."""
-    [(found,)] = rows(url, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
-    return int(found)
+    await eventually(lambda: not sleeps(postgres_url), within=20)
 
 
 def child() -> int:

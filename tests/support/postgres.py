@@ -230,6 +230,13 @@ def _tied_to_parent(command: Sequence[str]) -> list[str]:
 StartPostgres = Callable[..., PrivatePostgres]
 
 
+def sleeps(url: str) -> bool:
+    """Whether somebody's statement in the database is asleep."""
+    with psycopg.connect(url) as outside:
+        sleeping = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+        return outside.execute(sleeping).fetchone() is not None
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PrivatePostgres]:
     """The server all tests share. Do not stop it, and keep to your own database."""

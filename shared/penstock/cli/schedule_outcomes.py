@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from penstock.claims import Record, State
+from penstock.claims import Record, State, UnderWay
 from penstock.connect import store_for
 from penstock.errors import ConfigError, StoreUnavailable
 from penstock.settings import Settings
+from penstock.storing import standing
 
 WorkersStore = Annotated[
     str | None, typer.Option("--store-url", metavar="URL", help="The workers' store (PENSTOCK_STORE_URL).")
@@ -37,7 +38,7 @@ async def outcomes(settings: Settings, ids: Sequence[str]) -> tuple[Outcomes, st
     store = store_for(settings.store)
     try:
         await store.open()
-        found = {job_id: _by_consumer(await store.records(job_id)) for job_id in islice(ids, MOST)}
+        found = {job_id: _by_consumer(await standing(store, job_id)) for job_id in islice(ids, MOST)}
     except (StoreUnavailable, ConfigError) as error:
         return {}, f"what became of ticks is not known: {error}"
     finally:
@@ -55,5 +56,5 @@ def in_words(known: Outcomes, job_id: str) -> str:
     return ", ".join(f"{word} at {consumer}" for consumer, word in sorted(by_consumer.items())) or "no record"
 
 
-def _by_consumer(records: Sequence[Record]) -> dict[str, str]:
+def _by_consumer(records: Sequence[Record | UnderWay]) -> dict[str, str]:
     return {record.consumer: _WORDS.get(record.state, str(record.state)) for record in records}

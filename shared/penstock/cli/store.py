@@ -10,14 +10,14 @@ from typing import Annotated, Any  # facts as JSON
 import orjson
 import typer
 
-from penstock.claims import Record
+from penstock.claims import Record, UnderWay
 from penstock.cli.letter_view import instant
 from penstock.cli.storing import AsJson, StoreUrlOption, age, on_store, patiently
 from penstock.connect import outbox_for, store_for
 from penstock.printable import printable
 from penstock.relaying import Backlog
 from penstock.settings import Settings
-from penstock.storing import Store, StoreStatus
+from penstock.storing import Store, StoreStatus, standing
 
 _UNKNOWN = 6
 
@@ -82,9 +82,9 @@ def status_command(store_url: StoreUrlOption = None, as_json: AsJson = False) ->
 def show_command(job_id: Id, store_url: StoreUrlOption = None, as_json: AsJson = False) -> None:
     """Show what is remembered of a job, by consumer, with its result. Exit code 6 when it is not known."""
 
-    async def look(settings: Settings) -> list[Record]:
+    async def look(settings: Settings) -> list[Record | UnderWay]:
         async with _opened(settings) as store:
-            return await store.records(job_id)
+            return await standing(store, job_id)
 
     records = on_store(store_url, look)
     if as_json:
@@ -166,7 +166,7 @@ def _lines(shown: str, status: StoreStatus, backlog: Sequence[Backlog] | None) -
     return lines
 
 
-def _plain(record: Record) -> dict[str, Any]:
+def _plain(record: Record | UnderWay) -> dict[str, Any]:
     return {
         "job_id": record.job_id,
         "consumer": record.consumer,
@@ -178,7 +178,7 @@ def _plain(record: Record) -> dict[str, Any]:
     }
 
 
-def _story(record: Record) -> str:
+def _story(record: Record | UnderWay) -> str:
     facts = _plain(record)
     result = None if record.result is None else record.result.decode()
     lines = {name: result if name == "result" else value for name, value in facts.items()}

@@ -8,11 +8,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any  # rows and parameters are whatever SQL carries
 
-from penstock.claims import Answer, Claim, Mark, Record, StoreUrl
+from penstock.claims import Answer, Claim, Mark, Record, StoreUrl, UnderWay
 from penstock.clock import Clock
 from penstock.errors import ConfigError, StoreUnavailable
 from penstock.overlaps import Admission, Entry
-from penstock.stores import postgres_overlap, schema
+from penstock.stores import postgres_overlap, postgres_runs, schema
 from penstock.stores import postgres_statements as statements
 from penstock.stores.postgres_claims import ROUNDS, PostgresClaims
 from penstock.stores.postgres_connections import BRIEF, BY_KEY, PATIENCE, BlockingPool, Dialer, Pool, Session
@@ -56,6 +56,7 @@ class PostgresStore:
         self.shown = url.shown
         self._clock = clock
         self._alone = Dialer(url)
+        self._introduced = set[str]()
         self._claims = PostgresClaims(url, patience, self._now)
         self._chores = Pool(Dialer(url, **BY_KEY, **BRIEF), _CHORES, patience)
         effects = Dialer(url, **_EFFECTS)
@@ -124,10 +125,15 @@ class PostgresStore:
         rows = await self._run(self._chores, statements.RECORDS, (statements.storable(job_id),))
         return [statements.record(row) for row in rows]
 
+    async def under_way(self, job_id: str) -> list[UnderWay]:
+        """See ``OwnEffectStore.under_way``."""
+        async with self._lent(self._chores) as session:
+            return await postgres_runs.under_way(session, job_id)
+
     async def forget(self, job_id: str) -> int:
         """See ``Store.forget``."""
         async with self._lent(self._chores) as session:
-            return (await session.execute(statements.FORGET, (statements.storable(job_id),))).rowcount
+            return await postgres_runs.forget(session, job_id)
 
     async def status(self) -> StoreStatus:
         """See ``Store.status``. Reads every record."""
@@ -164,6 +170,10 @@ class PostgresStore:
 
     async def begin(self, claim: Claim) -> OwnPostgresEffect | Answer:
         """See ``OwnEffectStore.begin``."""
+        if claim.consumer not in self._introduced:
+            async with self._lent(self._chores) as session:
+                await postgres_runs.introduce(session, claim.consumer)
+            self._introduced.add(claim.consumer)
         for _ in range(ROUNDS):
             effect = OwnPostgresEffect(self._effects, self.shown)
             if await effect.take(claim, self._now()):

@@ -21,8 +21,12 @@ _COLUMNS = "r.consumer, r.job_id, r.copy, r.state, r.token, r.until, r.args_hash
 IN_ORDER = 'consumer COLLATE "C", job_id COLLATE "C"'
 
 #: What stands for a record that may not be there yet: an advisory lock (of the transaction) by its key.
-_KEY = "hashtextextended(job_id, hashtextextended(consumer, 1885695603))"
-_FREE = f"pg_try_advisory_xact_lock({_KEY})"
+KEY = "hashtextextended(job_id, hashtextextended(consumer, 1885695603))"
+_FREE = f"pg_try_advisory_xact_lock({KEY})"
+#: Which of ``pg_locks`` are held under *key*.
+HELD = """l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND l.classid = ((key >> 32) & 4294967295)::oid AND l.objid = (key & 4294967295)::oid"""
 
 #: ``claims.decide`` as a condition: the claims that are FRESH, and only they, are written. A row that another
 #: transaction holds is waited for and then looked at as that one left it.
@@ -66,11 +70,9 @@ PREPARE = f"""PREPARE penstock_take_new {_ONE} AS {_INTO}
 #: while it works, and where the server does not tell). One that was left alone for a lease is ended: its worker is
 #: frozen, or gone. Others may only be ended by the same user.
 UNDER_WAY = f"""SELECT consumer, job_id, alone, CASE WHEN alone >= lease THEN pg_terminate_backend(pid) END
-    FROM (SELECT asked.*, {_KEY} AS key
+    FROM (SELECT asked.*, {KEY} AS key
             FROM json_to_recordset(%(asked)s::json) AS asked (consumer text, job_id text, lease bigint)) AS asked
-        JOIN pg_locks AS l ON l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
-            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-            AND l.classid = ((key >> 32) & 4294967295)::oid AND l.objid = (key & 4294967295)::oid
+        JOIN pg_locks AS l ON {HELD}
         LEFT JOIN (SELECT pid AS of_pid, CASE WHEN state LIKE 'idle in transaction%%' AND usename = current_user
             THEN floor(extract(epoch FROM clock_timestamp() - state_change) * 1000)::bigint END AS alone
             FROM pg_stat_activity) AS activity ON of_pid = pid"""
@@ -115,7 +117,6 @@ EXPIRE = f"""WITH old AS (
     DELETE FROM penstock_records AS r USING old WHERE r.consumer = old.consumer AND r.job_id = old.job_id"""
 
 RECORDS = f'SELECT {_COLUMNS} FROM penstock_records AS r WHERE job_id = %s ORDER BY consumer COLLATE "C"'
-FORGET = "DELETE FROM penstock_records WHERE job_id = %s"
 WRITABLE = "SELECT NOT (pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean)"
 
 HAS_SCHEMA = "SELECT to_regclass('penstock_schema') IS NOT NULL"

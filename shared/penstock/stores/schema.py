@@ -68,6 +68,8 @@ POSTGRES: Sequence[Sequence[str]] = (
     ),
     # The trace that a job was added in: header names and values as a JSON object.
     ("ALTER TABLE penstock_outbox ADD COLUMN headers text",),
+    # Those whose claims may be a part of their effects, where no record says whose runs to look for.
+    ("CREATE TABLE penstock_consumers (consumer text PRIMARY KEY)",),
 )
 
 SQLITE: Sequence[Sequence[str]] = (
