@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -18,10 +18,14 @@ from penstock.settings import Settings
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric
     from prometheus_client.registry import Collector
 
 #: Seconds for which a page of metrics is handed out again: a thousand scrapes per second cost as much as one.
 FRESH = 1.0
+
+#: How names begin of what is in the default registry from the start, and of the library's own.
+_OURS = ("process_", "python_", "penstock_")
 
 _OPENMETRICS = "application/openmetrics-text"
 
@@ -47,7 +51,7 @@ async def served(
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     metrics.subscribe(events, registry, role=role)
-    for collector in more:
+    for collector in (*more, _Yours()):
         registry.register(collector)
     events.subscribe(readiness, *readiness.KINDS)
     pages = Pages(registry)
@@ -60,6 +64,16 @@ async def served(
     finally:
         port.close()
         pages.close()
+
+
+class _Yours:
+    """The metrics of handlers, which are where prometheus-client puts them: in its default registry."""
+
+    def collect(self) -> Iterable[Metric]:
+        """See prometheus-client. Without those that the page has anyhow, or that are about the interpreter."""
+        from prometheus_client import REGISTRY
+
+        return (family for family in REGISTRY.collect() if not family.name.startswith(_OURS))
 
 
 class Pages:

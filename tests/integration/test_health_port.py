@@ -142,6 +142,40 @@ async def test_a_relay_shows_the_documented_metrics_and_whether_it_is_ready(url:
         assert await asyncio.to_thread(relay.wait, 20) == 0
 
 
+SHOP = """
+from prometheus_client import Counter
+
+from penstock import Handlers, Job, JobKind, Worker, metrics
+
+MAILS = Counter("mails", "Mails sent.", ["template"])
+handlers = Handlers()
+
+
+@handlers.on(JobKind("email.send", dict))
+async def send(job: Job[dict[str, str]]) -> None:
+    MAILS.labels(job.args["template"]).inc()
+
+
+def build() -> Worker:
+    worker = Worker(handlers, queue="email")
+    metrics.subscribe(worker.events)
+    return worker
+"""
+
+
+async def test_what_handlers_count_themselves_is_on_the_page_of_their_worker(url: str, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(SHOP)
+    log = tmp_path / "worker.log"
+    settings = {"RABBITMQ_URL": url, "PENSTOCK_METRICS_PORT": "0", "PYTHONPATH": str(tmp_path)}
+    with running(log, "worker", "shop:build", **settings):
+        [port] = await ports_in(log)
+        async with foreign(url) as channel:
+            await put(channel, "email.send", b'{"template": "welcome"}')
+        page = await fresh(port, 'mails_total{template="welcome"}', 1)
+        assert page.families == documented("worker") | {"mails_total", "mails_created"}
+        assert len(re.findall("^# TYPE penstock_published_total", page.body, re.MULTILINE)) == 1
+
+
 def test_a_publisher_shows_the_documented_metrics() -> None:
     registry = CollectorRegistry()
     metrics.subscribe(Events(), registry)
