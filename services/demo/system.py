@@ -60,7 +60,7 @@ SHORT_WAITS = tuple(level_queue(level) for level in range(3))
 DEAD = (*(dead_queue(family.queue) for family in FAMILIES), UNROUTED)
 
 #: How long the workers may take until they consume (seconds).
-READY_WITHIN = 30.0
+READY_WITHIN = 90.0
 
 #: How long one mail takes the sink: enough for a crash to happen in the middle of some.
 _THINK = "0.02"

@@ -21,7 +21,7 @@ _SILENCE = 2.0
 _ASKED = 5
 
 #: Seconds the queue may take to have its messages back (somebody else may take them first), and between two looks.
-_RETURN = 2.0
+_RETURN = 5.0
 _STEP = 0.02
 
 _FORGOTTEN = Message(b"")

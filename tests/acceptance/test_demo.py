@@ -19,6 +19,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from penstock.urls import BrokerUrl
 from services.demo.eye import opened
 from services.demo.shop import ITEMS
+from tests.support.waiting import eventually
 from tests.support.working import declare, foreign, put
 
 pytestmark = pytest.mark.timeout(150)
@@ -49,7 +50,7 @@ class Demo:
 
     async def until(self, words: str) -> None:
         """Read on until a line holds *words*."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(110):
             while words not in (line := await self._line()):
                 assert line, f"the demo ended without saying {words!r}: {self.lines}"
 
@@ -142,7 +143,7 @@ async def test_every_job_is_accounted_for_through_an_outage_bad_messages_and_a_c
     ):
         assert re.search(rf"jobs\.email\.dead +{words}", said), words
     assert re.search(r"jobs\.credits\.dead +rejected +\d+ .* user 999 has 0, not 100", said)
-    assert await nobody_consumes(vhost_url)
+    assert await eventually(lambda: nobody_consumes(vhost_url))
 
 
 async def test_a_job_that_somebody_takes_away_is_lost_and_the_demo_says_so(vhost_url: str, tmp_path: Path) -> None:
@@ -156,12 +157,14 @@ async def test_a_job_that_somebody_takes_away_is_lost_and_the_demo_says_so(vhost
     async with foreign(vhost_url) as channel:
         await channel.set_qos(prefetch_count=1)
         await (await channel.get_queue("jobs.reports")).consume(steal)
-        async with a_demo(vhost_url, tmp_path, "--outage", "0", "--patience", "20") as demo:
+        async with a_demo(vhost_url, tmp_path, "--outage", "0", "--patience", "45") as demo:
             code = await demo.end()
     found = ACCOUNT.fullmatch(demo.lines[-1])
     assert found, demo.lines
     published, done, dead, lost, *_ = map(int, found.groups())
-    assert lost == len(set(stolen)) > 0
+    # The door is killed while it answers: what it had published is sent again, and the second copy may be worked on.
+    made = {report.stem[-36:] for report in tmp_path.rglob("*.pdf")}  # noqa: ASYNC240 - a few
+    assert lost == len(set(stolen) - made) > 0
     assert published == done + dead + lost
     assert code == 1
 
@@ -193,7 +196,7 @@ async def test_a_demo_that_is_stopped_leaves_nobody_behind(
         demo.process.send_signal(number)
         assert await demo.end() == 1
     assert demo.lines[-1] == "demo: stopped"
-    assert await nobody_consumes(vhost_url)
+    assert await eventually(lambda: nobody_consumes(vhost_url))
 
 
 async def test_the_same_system_keeps_running_until_it_is_told_to_stop(vhost_url: str, tmp_path: Path) -> None:
@@ -206,7 +209,7 @@ async def test_the_same_system_keeps_running_until_it_is_told_to_stop(vhost_url:
         assert await demo.end() == 0
     assert "Management UI" in said
     assert BrokerUrl.parse(vhost_url).password not in said
-    assert await nobody_consumes(vhost_url)
+    assert await eventually(lambda: nobody_consumes(vhost_url))
 
 
 async def test_a_broker_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ import pytest
 from tests.support.rules import ROOT, sections
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
-UP = 90.0
-PLAYED = 120.0
+UP = 180.0
+PLAYED = 240.0
 
 
 @pytest.fixture

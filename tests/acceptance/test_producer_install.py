@@ -29,6 +29,8 @@ asyncio.run(main())
 print("published")
 """
 
+pytestmark = pytest.mark.timeout(400)
+
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -48,7 +48,7 @@ def _worker(folder: Path, environment: dict[str, str]) -> Iterator[Path]:
 def test_the_first_job_of_the_readme_runs(folder: Path, vhost_url: str) -> None:
     environment = os.environ | {"RABBITMQ_URL": vhost_url, "PYTHONUNBUFFERED": "1"}
     with _worker(folder, environment) as output:
-        wait_until(lambda: "ready" in output.read_text(), within=30)
+        wait_until(lambda: "ready" in output.read_text(), within=60)
         shop = subprocess.run(
             [sys.executable, "shop.py"],
             cwd=folder,

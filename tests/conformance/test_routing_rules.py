@@ -526,9 +526,9 @@ async def test_messages_expire_in_order(link_broker: LinkBroker) -> None:
 async def test_a_message_held_beyond_its_time_expires_when_it_is_given_back(link_broker: LinkBroker) -> None:
     parts = (queue("q", ttl_ms=SOON_MS, dead="letters"), queue("alarm", ttl_ms=2 * SOON_MS, dead="letters"))
     at = await station(link_broker, topology(*parts, *LETTERS))
-    await at.publish("", "q", b"held")
     inbox, letters = Inbox(), Inbox()
-    subscription = await at.link.consume("q", 1, inbox, "c")
+    subscription = await at.link.consume("q", 1, inbox, "c")  # before there is anything whose time runs
+    await at.publish("", "q", b"held")
     held = await inbox.next()
     await at.publish("", "alarm", b"later")
     await at.link.consume("dead", 10, letters, "letters")

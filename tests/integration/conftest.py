@@ -80,6 +80,11 @@ class Fragile:
         """Start it again; nothing happens when it runs."""
         self.keeper.submit(self.node.start).result()
 
+    def restart(self) -> None:
+        """Kill it, and have it started again when this returns."""
+        self.kill()
+        self.start()
+
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """The node's process stopped in its tracks, its connections open."""

@@ -16,7 +16,7 @@ import pytest
 
 from penstock import ConnectionLost, JobKind, NewJob, Publisher, PublishManyError, SchemaError, Unroutable
 from tests.support.waiting import eventually
-from tests.support.working import empty, foreign, take_all
+from tests.support.working import LEVELS, empty, foreign, take_all
 
 EMAIL: JobKind[dict[str, Any]] = JobKind("email.send", dict)
 UNBOUND: JobKind[dict[str, Any]] = JobKind("emial.send", dict)
@@ -24,7 +24,7 @@ ARGS = {"to": "ada@example.org"}
 
 
 async def test_sixteen_threads_share_one_publisher(url: str) -> None:
-    await empty(url, "jobs.email")
+    await empty(url, "jobs.email", *LEVELS)
 
     def fifty(thread: int) -> list[str]:
         return [publisher.publish(EMAIL, {"n": n}, id=f"{thread}-{n}").id for n in range(50)]
@@ -39,7 +39,7 @@ async def test_sixteen_threads_share_one_publisher(url: str) -> None:
 
 
 async def test_the_blocking_publish_many_names_failures_like_the_other(url: str) -> None:
-    await empty(url, "jobs.email")
+    await empty(url, "jobs.email", *LEVELS)
     jobs: list[NewJob[Any]] = [EMAIL.new({"n": number}) for number in range(1200)]
     jobs[700] = UNBOUND.new({}, id="typo")
     with Publisher(url) as publisher, pytest.raises(PublishManyError, match="1 of 1200") as failed:
@@ -51,7 +51,7 @@ async def test_the_blocking_publish_many_names_failures_like_the_other(url: str)
 
 
 async def test_parent_and_forked_child_publish_each_on_a_connection_of_its_own(url: str) -> None:
-    await empty(url, "jobs.email")
+    await empty(url, "jobs.email", *LEVELS)
     with Publisher(url) as publisher:
         publisher.publish(EMAIL, ARGS, id="parent before")
         child = os.fork()
@@ -72,7 +72,7 @@ async def test_parent_and_forked_child_publish_each_on_a_connection_of_its_own(u
 
 
 async def test_closing_waits_for_the_publishes_under_way(url: str) -> None:
-    await empty(url, "jobs.email")
+    await empty(url, "jobs.email", *LEVELS)
     publisher = Publisher(url)
     publisher.connect()
     with ThreadPoolExecutor(8) as threads:
@@ -86,7 +86,7 @@ async def test_closing_waits_for_the_publishes_under_way(url: str) -> None:
 
 
 async def test_no_thread_waits_for_ever_when_another_closes_the_publisher(url: str) -> None:
-    await empty(url, "jobs.email")
+    await empty(url, "jobs.email", *LEVELS)
     publisher = Publisher(url)
     publisher.connect()
     stop = threading.Event()

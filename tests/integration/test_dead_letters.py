@@ -88,19 +88,18 @@ async def test_a_replay_takes_what_the_filter_takes_and_no_more_than_the_limit(u
 async def test_letters_that_die_again_are_not_met_twice_in_one_run(url: str) -> None:
     ids = await bury(url, 30)
     async with dead_letters(url) as dead:
-        dying = asyncio.create_task(die_again(url))
+        dying = asyncio.create_task(die_again(url, len(ids)))
         result = await dead.replay(DEAD, rate=100)
-        dying.cancel()
-        await asyncio.gather(dying, return_exceptions=True)
+        await dying
     assert result.done == 30
     seen = Counter([*await lying(url), *await lying(url, WORK)])
     assert seen == Counter(ids)
 
 
-async def die_again(url: str) -> None:
+async def die_again(url: str, jobs: int) -> None:
     """Bring every replayed job back to the dead letters at once."""
     async with foreign(url) as channel:
-        while True:
+        for _ in range(jobs):
             job = await take(channel, WORK)
             await put(channel, WORK, job.body, "jobs.dead", message_id=job.message_id, headers={"again": True})
 
@@ -157,7 +156,7 @@ async def test_unrouted_jobs_are_replayed_by_kind_and_stay_while_nobody_takes_th
 
 
 async def test_a_replay_killed_in_the_middle_loses_nothing(url: str) -> None:
-    ids = await bury(url, 300)
+    ids = await bury(url, 1000)
     command = [sys.executable, "-m", "penstock", "dead", "replay", "--queue", "email", "--rate", "100"]
     for _ in range(2):
         before = await depth(url, WORK)
@@ -167,8 +166,8 @@ async def test_a_replay_killed_in_the_middle_loses_nothing(url: str) -> None:
         finally:
             replay.kill()
             await replay.wait()
+        await eventually(lambda: _everything(url, len(ids)), within=20)
     held: list[AbstractIncomingMessage] = []
-    await eventually(lambda: _everything(url, len(ids)), within=20)
     done = await asyncio.to_thread(penstock, "dead", "replay", "--queue", "email", "--json", RABBITMQ_URL=url)
     assert done.code == 0, done.err
     async with foreign(url) as channel:

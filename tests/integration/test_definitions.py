@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def url_of(info: BrokerInfo, user: str) -> str:
 
 @asynccontextmanager
 async def logged_in(info: BrokerInfo, user: str) -> AsyncIterator[Link]:
-    link = await PikaBroker(url_of(info, user)).connect("test")
+    link = await PikaBroker(url_of(info, user), connect_timeout=timedelta(seconds=30)).connect("test")
     try:
         yield link
     finally:

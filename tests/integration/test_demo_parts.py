@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 import sys
@@ -22,6 +21,7 @@ from services.demo.effects import Book
 from services.demo.eye import opened
 from services.mailer.ports import NotNow, Refused
 from services.mailer.smtp import SmtpPool, SmtpServer
+from tests.support.processes import alive
 from tests.support.scheduling import Listed, scheduling
 from tests.support.waiting import eventually
 from tests.support.working import declare, foreign, put, take
@@ -47,7 +47,7 @@ async def a_sink(folder: Path, outage: float = 0.0) -> AsyncIterator[SmtpPool]:
             program = ("-m", "services.demo.sink", str(folder / "book"))
             await crew.start("sink", *program, *options, inherit=[listening.fileno()])
             server = SmtpServer("127.0.0.1", listening.getsockname()[1])
-            async with SmtpPool(server, 2, timedelta(seconds=10)) as pool:
+            async with SmtpPool(server, 2, timedelta(seconds=30)) as pool:
                 yield pool
 
 
@@ -90,17 +90,17 @@ async def test_letters_are_looked_at_by_run_and_stay_where_they_were(vhost_url: 
                 channel, "jobs.email", b"{}", "jobs.dead", message_id=f"id-{number}", correlation_id=run, headers=story
             )
         queues = ["jobs.email.dead", "jobs.unrouted"]
+
+        async def all_are_back() -> bool:
+            return await eye.ready(queues) == 3
+
         for _ in range(3):
             found = await eye.letters(queues, "mine")
             assert [(letter.id, letter.reason, letter.error) for letter in found] == [
                 ("id-0", "rejected", "550 no"),
                 ("id-2", "rejected", "550 no"),
             ]
-
-        async def all_are_back() -> bool:
-            return await eye.ready(queues) == 3
-
-        await eventually(all_are_back)
+            await eventually(all_are_back)
         assert [(await take(channel, "jobs.email.dead")).message_id for _ in range(3)] == ["id-0", "id-1", "id-2"]
 
 
@@ -180,17 +180,9 @@ async def test_the_crew_goes_with_a_demo_that_is_killed(tmp_path: Path) -> None:
     pid = int(await asyncio.wait_for(demo.stdout.readline(), 20))
     demo.kill()
     await demo.communicate()
-    await eventually(lambda: _gone(pid))
+    await eventually(lambda: not alive(pid))
 
 
 async def _fail_in(crew: Crew) -> None:
     async with crew:
         raise ZeroDivisionError
-
-
-def _gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"

@@ -58,9 +58,11 @@ async def test_each_bad_body_is_a_dead_letter_with_its_reason_and_the_next_job_r
         for name, (body, _) in BODIES.items():
             await put(channel, "email.send", body, message_id=name)
         await put(channel, "email.send", GOOD, message_id="neighbour")
-        letters = [await take(channel, "jobs.email.dead") for _ in BODIES]
+        found: dict[str | None, tuple[bytes, Any]] = {}
+        while found.keys() != BODIES.keys():  # a letter whose confirm takes long comes twice
+            letter = await take(channel, "jobs.email.dead")
+            found[letter.message_id] = letter.body, letter.headers["penstock-reason"]
         finished = await worker.until(JobFinished, len(BODIES) + 1)
-    found = {letter.message_id: (letter.body, letter.headers["penstock-reason"]) for letter in letters}
     assert found == BODIES
     assert {event.id for event in finished if event.outcome == Done("ada@example.org")} == {"neighbour"}
     assert not worker.of(LinkLost)

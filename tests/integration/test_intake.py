@@ -27,9 +27,16 @@ def intake(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Intak
     """One intake without tokens for all tests here; it remembers few keys and takes small bodies."""
     folder = tmp_path_factory.mktemp("intake")
     limits = {"INTAKE_MAX_BODY": "5000", "INTAKE_MAX_BATCH_BODY": "20000", "INTAKE_MAX_BATCH": "20"}
-    with intake_process(url, folder, INTAKE_REQUEST_TIMEOUT="2s", **limits) as intake:
+    with intake_process(url, folder, **limits) as intake:
         yield intake
     asyncio.run(empty(url, "jobs.email", *LEVELS))
+
+
+@pytest.fixture(scope="module")
+def hasty(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Intake]:
+    """Another that gives a request two seconds."""
+    with intake_process(url, tmp_path_factory.mktemp("hasty"), INTAKE_REQUEST_TIMEOUT="2s") as intake:
+        yield intake
 
 
 @pytest.fixture(autouse=True)
@@ -207,16 +214,16 @@ async def test_paths_and_methods_that_are_not_there(
     assert (said.status, said.problem) == (status, problem)
 
 
-async def test_a_client_that_sends_too_slowly_is_answered_and_cut_off(intake: Intake) -> None:
+async def test_a_client_that_sends_too_slowly_is_answered_and_cut_off(hasty: Intake) -> None:
     headers = {"host": "localhost", "content-type": "application/json", "content-length": "500"}
-    said = await intake.say(head("POST", "/v1/jobs/email.send", headers) + b'{"to":')
+    said = await hasty.say(head("POST", "/v1/jobs/email.send", headers) + b'{"to":')
     assert (said.status, said.problem) == (408, "slow")
-    assert (await intake.ask("GET", "/v1/kinds")).status == 200
+    assert (await hasty.ask("GET", "/v1/kinds")).status == 200
 
 
-async def test_a_client_that_says_nothing_is_hung_up_on(intake: Intake) -> None:
+async def test_a_client_that_says_nothing_is_hung_up_on(hasty: Intake) -> None:
     async def hung_up(begun: bytes) -> bytes:
-        async with asyncio.timeout(40), connected(intake.port) as (reader, writer):
+        async with asyncio.timeout(40), connected(hasty.port) as (reader, writer):
             writer.write(begun)
             with contextlib.suppress(ConnectionError):
                 return await reader.read()

@@ -25,7 +25,7 @@ SEND = "/v1/jobs/email.send"
 @pytest.fixture
 def intake(fragile: Fragile, tmp_path: Path) -> Iterator[Intake]:
     """An intake at the node that may be harmed."""
-    with intake_process(fragile.url, tmp_path, INTAKE_REQUEST_TIMEOUT="60s") as intake:
+    with intake_process(fragile.url, tmp_path, INTAKE_PUBLISH_TIMEOUT="20s") as intake:
         yield intake
 
 
@@ -80,7 +80,7 @@ async def test_while_the_broker_blocks_publishers_jobs_are_refused_and_none_come
 
 async def test_a_broker_that_is_silent_is_waited_for_only_so_long(intake: Intake, fragile: Fragile) -> None:
     with fragile.frozen():
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(40):
             said = await intake.ask("POST", SEND, WELCOME)
         assert (said.status, said.headers["retry-after"]) == (503, "5")
         assert said.problem in ("unconfirmed", "broker")
@@ -91,9 +91,9 @@ async def test_a_broker_that_is_silent_is_waited_for_only_so_long(intake: Intake
 async def test_before_the_broker_is_reached_jobs_are_refused_and_after_a_while_it_gives_up(tmp_path: Path) -> None:
     [port] = free_ports(1)
     url = f"amqp://127.0.0.1:{port}"
-    with listening_intake(url, tmp_path, PENSTOCK_CONNECT_TIMEOUT="6s") as intake:
+    with listening_intake(url, tmp_path, PENSTOCK_CONNECT_TIMEOUT="20s") as intake:
         assert await refused_at_once(intake)
-        assert await asyncio.to_thread(intake.process.wait, 40) == 3
+        assert await asyncio.to_thread(intake.process.wait, 60) == 3
     assert "intake: " in intake.log.read_text()
 
 
@@ -130,7 +130,7 @@ async def refuses(port: int) -> bool:
 async def test_a_request_that_does_not_end_is_cut_off_by_the_stop_which_then_is_not_clean(
     fragile: Fragile, tmp_path: Path
 ) -> None:
-    with intake_process(fragile.url, tmp_path, PENSTOCK_DRAIN_TIMEOUT="1s", INTAKE_REQUEST_TIMEOUT="60s") as intake:
+    with intake_process(fragile.url, tmp_path, PENSTOCK_DRAIN_TIMEOUT="1s") as intake:
         headers = {"host": "localhost", "content-type": "application/json", "content-length": "50"}
         async with connected(intake.port) as (_, writer):
             writer.write(head("POST", SEND, headers))

@@ -13,7 +13,7 @@ from playwright.async_api import Page, async_playwright, expect
 
 from tests.support.intake import Intake, intake_process
 from tests.support.management_ui import PICTURES
-from tests.support.working import depth, empty
+from tests.support.working import LEVELS, depth, empty
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -34,7 +34,7 @@ async def page() -> AsyncIterator[Page]:
 
 
 async def test_a_job_is_sent_from_the_page_which_asks_nobody_else(page: Page, url: str, tmp_path: Path) -> None:
-    await empty(url, "jobs.email")
+    await empty(url, "jobs.email", *LEVELS)
     asked: list[str] = []
     complaints: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

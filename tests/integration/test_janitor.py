@@ -59,14 +59,14 @@ def a_purge(job_id: str, **args: object) -> NewJob[PurgeExpired]:
 
 
 async def test_what_a_killed_janitor_had_not_deleted_the_next_one_does(url: str, place: str, tmp_path: Path) -> None:
-    with_things(place, old=1500, fresh=10)
+    with_things(place, old=6000, fresh=10)
     janitor = {"module": "tests.support.service_apps", "factory": "janitor"}
     async with AsyncPublisher(url) as publisher:
         await publisher.publish_many([a_purge("purge", batch=50)])
     doomed = WorkerProcess(url, tmp_path, **janitor)
     await doomed.start()
     try:
-        await eventually(lambda: things(place).get("old", 0) < 1500, within=20)
+        await eventually(lambda: things(place).get("old", 0) < 6000, within=20)
     finally:
         await doomed.kill()
     left = things(place)["old"]

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from tests.support.letters import AUDIT, DEAD, WORK, audit, dead, lying, told
-from tests.support.working import depth, empty, foreign, put, take
+from tests.support.working import LEVELS, depth, empty, foreign, put, take
 
 EMAIL = ("--queue", "email")
 
@@ -17,7 +17,7 @@ EMAIL = ("--queue", "email")
 @pytest.fixture(autouse=True)
 async def nothing_waits(url: str) -> None:
     """Every test finds empty queues."""
-    await empty(url, WORK, DEAD, AUDIT, "jobs.unrouted")
+    await empty(url, WORK, DEAD, AUDIT, "jobs.unrouted", *LEVELS)
 
 
 async def a_letter(url: str, body: bytes = b'{"to": "nobody", "template": "welcome"}', **properties: Any) -> None:

@@ -209,7 +209,7 @@ async def test_canaries_that_a_store_knows_and_that_have_not_ended_keep_the_othe
         await go.wait()
 
     async with working(url, handlers, store=store):
-        words = ("--canary", "1", "--wait", "1s", "--kind", "email.even", "--store-url", where)
+        words = ("--canary", "1", "--wait", "5s", "--kind", "email.even", "--store-url", where)
         stopped = await dead(url, "replay", *EMAIL, *words, "--json")
         go.set()
     assert stopped.code == 6, stopped.err

@@ -108,7 +108,7 @@ async def test_a_domain_that_has_had_too_much_is_left_alone_and_no_mail_loses_an
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = f"sqlite:///{tmp_path}/store.db"
-    async with a_mailer(url, place, monkeypatch, RETRY_FIRST="2") as (server, watched, publisher):
+    async with a_mailer(url, place, monkeypatch, RETRY_FIRST="2", RETRY_FACTOR="1") as (server, watched, publisher):
         server.answers["@full.test"] = "451 4.7.1 too many mails from you"
         await publisher.publish_many(mails("full.test", 20))
         await eventually(lambda: outcomes(watched, "full.test")[Snoozed] >= 20)
@@ -124,9 +124,9 @@ async def test_a_mail_that_has_waited_goes_out_once_and_waits_for_no_lease(
     url: str, effect_store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = mails("slow.test", 4)
-    async with a_mailer(url, effect_store_url, monkeypatch, THROTTLE="*=1/s") as (server, watched, publisher):
+    async with a_mailer(url, effect_store_url, monkeypatch, THROTTLE="*=15/m") as (server, watched, publisher):
         await publisher.publish_many(asked)
-        await eventually(lambda: outcomes(watched, "slow.test")[Done] == 4, within=20)
+        await eventually(lambda: outcomes(watched, "slow.test")[Done] == 4, within=60)
         assert outcomes(watched, "slow.test")[Snoozed] >= 2
         await publisher.publish_many(asked)
         await eventually(lambda: outcomes(watched, "slow.test")[Duplicate] == 4)
@@ -173,6 +173,7 @@ async def test_a_store_that_cannot_be_shared_is_told_and_each_mailer_counts_for_
 ) -> None:
     monkeypatch.setenv("PENSTOCK_STORE_URL", "redis://127.0.0.1:1/0")
     monkeypatch.setenv("MAILER_THROTTLE", "*=1/s")
+    caplog.set_level("WARNING")
     async with build() as worker:
         assert worker.queue == "email"
     assert caplog.messages == ["each mailer keeps MAILER_THROTTLE by itself: redis://127.0.0.1:1/0 cannot hold budgets"]

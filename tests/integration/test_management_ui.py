@@ -14,7 +14,7 @@ from playwright.async_api import expect
 from penstock import Done, Handlers, Job, JobKind, Reject, RetryPolicy
 from penstock.events import JobFinished
 from penstock.testing.broker_node import BrokerInfo
-from tests.support.management_ui import ManagementUi, management_ui
+from tests.support.management_ui import PATIENCE, ManagementUi, management_ui
 from tests.support.working import LEVELS, Watched, empty, working
 
 SEND = JobKind("email.send", dict)
@@ -41,6 +41,7 @@ async def ui(broker: BrokerInfo, url: str) -> AsyncIterator[ManagementUi]:
     await empty(url, "jobs.email", "jobs.email.dead", *LEVELS)
     async with management_ui(broker, unquote(urlsplit(url).path[1:])) as ui:
         yield ui
+    await empty(url, "jobs.email", *LEVELS)  # a retry is under way
 
 
 async def publish(ui: ManagementUi, payload: str) -> None:
@@ -81,14 +82,14 @@ async def test_a_person_with_a_browser_publishes_watches_reads_and_mends(url: st
 
         await ui.open("queues", "jobs.email")
         consumers = await ui.section("Consumers")
-        await expect(consumers).to_contain_text(re.compile(r"email@\S+:\d+#\d+"))
+        await expect(consumers).to_contain_text(re.compile(r"email@\S+:\d+#\d+"), timeout=PATIENCE)
 
         await ui.open("queues", "jobs.email.dead")
         letters = await ui.section("Get messages")
         await letters.locator("input[type=submit]").click()
         story = ui.page.locator("#msg-wrapper")
         for words in ("penstock-reason", "rejected", "550 no such address: nobody", "attempt 1 dead"):
-            await expect(story).to_contain_text(words)
+            await expect(story).to_contain_text(words, timeout=PATIENCE)
         await story.scroll_into_view_if_needed()
         await ui.picture("dead-letter")
 

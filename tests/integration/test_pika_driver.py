@@ -56,7 +56,7 @@ def user(vhost: Vhost, permissions: str | None = ".*", topic: tuple[str, str] | 
 
 async def refusal(url: str) -> BrokerError:
     with pytest.raises(BrokerError) as caught:
-        await PikaBroker(url).connect("test")
+        await PikaBroker(url, connect_timeout=timedelta(seconds=30)).connect("test")
     assert "\n" not in str(caught.value)
     assert "***@" in str(caught.value)
     return caught.value
@@ -65,7 +65,7 @@ async def refusal(url: str) -> BrokerError:
 @pytest.fixture
 async def link(vhost_url: str) -> AsyncIterator[PikaLink]:
     """A link to a fresh virtual host."""
-    link = await PikaBroker(vhost_url).connect("test")
+    link = await PikaBroker(vhost_url, connect_timeout=timedelta(seconds=30)).connect("test")
     yield link
     await link.close()
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -200,7 +201,7 @@ async def test_a_claim_that_a_crash_of_the_server_forgot_takes_its_token_along(o
 
 async def test_a_server_that_hangs_is_given_up_in_time_wherever_an_effect_is(own_postgres: StartPostgres) -> None:
     server = own_postgres()
-    async with opened(server.url(), patience=BRIEFLY) as store:
+    async with opened(server.url(), patience=timedelta(seconds=6)) as store:
         claim, waiting, frozen = await taken(store, claim_of()), asyncio.Semaphore(0), threading.Event()
 
         async def hang_before(end: Callable[[PostgresEffect], Awaitable[object]]) -> None:
@@ -285,7 +286,9 @@ async def test_a_full_disk_and_its_like_are_the_stores_absence_in_a_handlers_sta
 
 
 async def test_more_effects_than_connections_wait_for_one_and_no_longer_than_they_may(postgres_url: str) -> None:
-    async with opened(postgres_url, connections=1, patience=BRIEFLY) as store:
+    async with opened(postgres_url, connections=1) as store:
+        # For a connection alone, not for every answer of a busy machine.
+        store._effects._patience = store._blocking_effects._patience = BRIEFLY
         claim = await taken(store, claim_of())
         async with store.effect():
             with pytest.raises(StoreUnavailable, match="all 1 connections were in use"):
@@ -340,7 +343,8 @@ async def test_a_record_that_a_stopped_worker_holds_is_waited_for_by_its_own_job
 
 
 async def test_a_claim_waits_for_a_commit_that_is_under_way_and_is_told_what_it_left(postgres_url: str) -> None:
-    async with opened(postgres_url) as store:
+    # Longer than by default, so that it is seen to wait.
+    async with opened(f"{postgres_url}?options=-clock_timeout%3D30s") as store:
         held = await taken(store, claim_of())
         await store.release([held])
         with locked(postgres_url, "job") as outside:

@@ -128,7 +128,7 @@ def test_a_new_node_that_finds_somebody_on_its_port_takes_others(tmp_path: Path)
     ports = NodeFolder(tmp_path).prepare(None).ports
     with socket.create_server(("127.0.0.1", ports.management)), PrivateBroker(tmp_path) as info:
         assert info.ports.management != ports.management
-        assert greet(info.ports.amqp, 1.0) == info.version
+        assert greet(info.ports.amqp, 20.0) == info.version
 
 
 def test_a_node_ends_with_the_process_that_started_it_even_by_sigkill(tmp_path: Path) -> None:

@@ -153,16 +153,16 @@ async def test_a_server_that_is_away_is_told_at_once_and_used_again_when_it_is_b
     async with opened(server.url) as store:
         server.stop()
         with pytest.raises(StoreUnavailable, match=f"redis://127.0.0.1:{server.port}/0: "):
-            await asyncio.wait_for(store.claim([wish()]), 2)
+            await asyncio.wait_for(store.claim([wish()]), 8)
         server.start()
         assert await verdict(store, wish()) is Verdict.FRESH
 
 
 async def test_a_frozen_server_is_given_up_after_the_time_for_an_answer(own_redis: StartRedis) -> None:
     server = own_redis()
-    async with opened(server.url, within=timedelta(seconds=1)) as store:
+    async with opened(server.url, within=timedelta(seconds=5)) as store:
         claim = wish()
-        with server.frozen(), pytest.raises(StoreUnavailable, match=r"no answer within 1 s"):
+        with server.frozen(), pytest.raises(StoreUnavailable, match=r"no answer within 5 s"):
             await store.claim([claim])
         assert await verdict(store, claim) is Verdict.FRESH  # the same again, whether it happened or not
         await store.ping()

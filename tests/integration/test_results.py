@@ -17,7 +17,7 @@ from tests.support.postgres import PrivatePostgres
 from tests.support.working import empty, working
 
 SECOND = timedelta(seconds=1)
-PATIENCE = timedelta(seconds=15)
+PATIENCE = timedelta(seconds=50)
 
 
 @pytest.fixture(params=BACK_ENDS)

@@ -94,7 +94,7 @@ async def test_a_tick_is_an_ordinary_job_with_the_id_of_its_schedule_and_instant
     assert orjson.loads(message.body) == {"at": at, "of": name}
     assert message.headers["penstock-schedule"] == "secondly"
     assert (following.message_id or "") > told.id
-    assert told.late < 1
+    assert 0 <= told.late < 60
 
 
 async def test_of_several_schedulers_one_leads_and_the_next_takes_over_where_it_was(url: str) -> None:
@@ -114,11 +114,11 @@ async def test_of_several_schedulers_one_leads_and_the_next_takes_over_where_it_
 
 
 async def test_an_empty_queue_is_told_and_nothing_is_made_up_for(url: str) -> None:
-    daily = replace(SECONDLY, trigger=Every(86_400), catch_up=CatchUp.ALL)
+    daily, before = replace(SECONDLY, trigger=Every(86_400), catch_up=CatchUp.ALL), now()
     async with scheduling(url, Listed(daily)) as running:
         await running.leads()
         assert len(running.of(ScheduleStateLost)) == 1
-        assert abs((await seen_state(url)).through - now()) <= 2
+        assert before <= (await seen_state(url)).through <= now()
     assert await drain(url, "jobs.email") == []
 
 
@@ -162,10 +162,12 @@ async def test_fifty_crashes_in_a_row_leave_one_state_and_no_gap(url: str) -> No
 
 
 async def test_a_refused_tick_holds_up_no_other_and_comes_again(url: str) -> None:
-    lost = Schedule("lost", "report_typo.tick", Every(1), ends=now() + 3)
+    start = now()
+    await leave_state(url, state_of(start - 3))  # its ticks are due at once, however long the election takes
+    lost = Schedule("lost", "report_typo.tick", Every(1), ends=start)
     async with scheduling(url, Listed(lost, SECONDLY)) as running:
         refused = await running.until(TickRefused, 2)
-        await running.until(Ticked, 4)
+        await running.until(Ticked, len(running.of(Ticked)) + 4)
         assert {event.schedule for event in refused} == {"lost"}
         assert all("no queue is bound" in event.reason and event.again for event in refused)
         assert (await seen_state(url)).owed["lost"]
@@ -182,8 +184,9 @@ async def test_a_refused_tick_holds_up_no_other_and_comes_again(url: str) -> Non
 
 
 async def test_a_refused_tick_of_a_schedule_that_catches_up_nothing_is_missed_after_its_grace(url: str) -> None:
-    at = now() + 1
-    lost = Schedule("lost", "report_typo.tick", Once(at), grace=timedelta(seconds=1))
+    at = now()
+    await leave_state(url, state_of(at - 1))  # it is due as soon as somebody leads
+    lost = Schedule("lost", "report_typo.tick", Once(at), grace=timedelta(seconds=5))
     async with scheduling(url, Listed(lost)) as running:
         await running.until(TickRefused)
         [missed] = await running.until(TicksMissed)

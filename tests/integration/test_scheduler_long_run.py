@@ -122,6 +122,7 @@ async def all_have_happened(store: str, through: int) -> None:
 
     async def happened() -> bool:
         found = await ledger(store)
-        return all(tick_id(name, through) in found for name in NAMES)
+        ids = {name: [each for each in found if each.split(":")[1] == name] for name in NAMES}
+        return all(tick_id(name, through) in ids[name] and no_gap(ids[name]) for name in NAMES)
 
     await eventually(happened, within=30)

@@ -82,10 +82,10 @@ async def test_a_frozen_leader_is_followed_without_a_gap(url: str, tmp_path: Pat
             await eventually(lambda: told(second_log, "standing by") == 1, within=30)
             first.send_signal(signal.SIGSTOP)
             await eventually(lambda: told(second_log, '"event":"leading"') == 1, within=25)
-            await eventually(lambda: told(second_log, '"event":"tick"') >= 2, within=10)
+            await eventually(lambda: told(second_log, '"event":"tick"') >= 2, within=30)
             first.send_signal(signal.SIGCONT)
             second.terminate()
-            assert second.wait(15) == 0
+            assert second.wait(30) == 0
     assert no_gap(await drain(url, "jobs.email"))
 
 
@@ -95,13 +95,13 @@ async def test_a_broken_file_keeps_the_old_schedules_and_a_mended_one_counts(url
     with scheduler(url, file, 1) as (process, log):
         await eventually(lambda: told(log, '"event":"tick"') >= 1, within=30)
         file.write_text("schedules: {secondly: {every: never, kind: email.tick}}\n")
-        await eventually(lambda: told(log, "schedules not usable") == 1, within=10)
+        await eventually(lambda: told(log, "schedules not usable") == 1, within=30)
         before = told(log, '"event":"tick"')
-        await eventually(lambda: told(log, '"event":"tick"') > before, within=10)
+        await eventually(lambda: told(log, '"event":"tick"') > before, within=30)
         file.write_text(SECONDLY.replace("secondly:", "other:"))
-        await eventually(lambda: told(log, '"schedule":"other"') >= 1, within=10)
+        await eventually(lambda: told(log, '"schedule":"other"') >= 1, within=30)
         process.terminate()
-        assert process.wait(15) == 0
+        assert process.wait(30) == 0
 
 
 async def test_a_scheduler_shows_the_documented_metrics(url: str, tmp_path: Path) -> None:
@@ -110,9 +110,9 @@ async def test_a_scheduler_shows_the_documented_metrics(url: str, tmp_path: Path
     with scheduler(url, file, 1, PENSTOCK_METRICS_PORT=str(port)) as (_, log):
         await eventually(lambda: told(log, '"event":"tick refused"') >= 1, within=30)
         await eventually(lambda: told(log, '"event":"tick"') >= 1, within=30)
-        async with httpx2.AsyncClient() as client:
+        async with httpx2.AsyncClient(timeout=30) as client:
             ready = await client.get(f"http://127.0.0.1:{port}/readyz")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(45):
                 page = ""
                 while 'penstock_schedule_refused_total{schedule="lost"}' not in page or "ticks_total{" not in page:
                     page = (await client.get(f"http://127.0.0.1:{port}/metrics")).text

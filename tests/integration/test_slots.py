@@ -170,8 +170,12 @@ async def test_a_handler_that_holds_up_the_loop_is_reported_by_its_kind(url: str
 
     await put_many(url, 1)
     async with working(url, handlers) as worker:
-        [lagged] = await worker.until(LoopLagged)
         [finished] = await worker.until(JobFinished)
-    assert lagged.kinds == ("email.send",)
-    assert 2 <= lagged.seconds < 10
+
+        def told() -> list[LoopLagged]:
+            # The machine may hold the loop up as well, when no handler runs.
+            return [event for event in worker.of(LoopLagged) if event.kinds == ("email.send",)]
+
+        await eventually(told)
+    assert told()[0].seconds >= 2
     assert finished.outcome == Done()

@@ -190,7 +190,7 @@ def test_a_changed_file_starts_the_worker_anew_and_a_broken_one_waits_for_the_ne
     with shop_worker(folder, url, "--reload") as (process, log):
         wait_until(lambda: log.read_text().count('"event":"ready"') == 1, within=40)
         rewrite_within_its_second(folder / "shop.py", SHOP.replace("one", "two"))
-        wait_until(lambda: "two@" in log.read_text(), within=40)
+        wait_until(lambda: "two@" in log.read_text() and log.read_text().count('"event":"ready"') == 2, within=40)
         (folder / "shop.py").write_text("def build(:\n")
         wait_until(lambda: "change a file to start it again" in log.read_text(), within=40)
         (folder / "shop.py").write_text(SHOP.replace("one", "three"))

@@ -135,7 +135,7 @@ async def test_an_open_breaker_costs_others_no_attempt_and_one_tries_whether_it_
     our_url: str, server: ApiServer, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SYNC_BREAKER_FAILURES", "1")
-    monkeypatch.setenv("SYNC_BREAKER_COOLDOWN", "4")
+    monkeypatch.setenv("SYNC_BREAKER_COOLDOWN", "12")
     monkeypatch.setenv("SYNC_RETRY_FIRST", "1")
     server.fill(2)
     server.faults += [Answer(500)]
@@ -143,7 +143,7 @@ async def test_an_open_breaker_costs_others_no_attempt_and_one_tries_whether_it_
     # One after the other: the second is there when the first has failed, however slow the machine is.
     async with syncing(our_url, store_url, slots=1) as watched, AsyncPublisher(our_url) as publisher:
         await publisher.publish_many([ORDERS, other])
-        await eventually(lambda: len(done(watched)) == 2, within=40)
+        await eventually(lambda: len(done(watched)) == 2, within=50)
     spared = [event for event in watched.finished if event.id == "spared"]
     assert isinstance(spared[0].outcome, Snoozed)
     assert f"{server.host} is left alone: http://{server.host}/orders answered 500" in spared[0].outcome.note

@@ -108,7 +108,7 @@ async def test_a_pause_that_is_asked_for_is_kept_within_bounds_and_no_failure(
 ) -> None:
     server.faults.append(Answer(status, headers=headers))
     source = source_of(server)
-    async with HttpApi(hosts(TERMS, {}), BOUNDS, {}) as api:
+    async with HttpApi(hosts(TERMS, {}, lambda: 1000.0), BOUNDS, {}) as api:
         with pytest.raises(NotNow) as caught:
             await api.page(source, FIRST, returning=False)
         assert (caught.value.after, caught.value.failed) == (after, False)

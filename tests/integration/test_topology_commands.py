@@ -155,7 +155,7 @@ def test_refusals_and_outages_are_one_line_and_an_exit_code(topology: Topology, 
 
 def test_while_the_broker_is_away_each_try_is_a_line(topology: Topology) -> None:
     away = {"RABBITMQ_URL": "amqp://127.0.0.1:1", "RABBITMQ_MANAGEMENT_URL": "http://127.0.0.1:1"}
-    done = topology("apply", PENSTOCK_CONNECT_TIMEOUT="2", **away)
+    done = topology("apply", PENSTOCK_CONNECT_TIMEOUT="6", **away)
     assert done.code == 3
     *tries, last = done.err.splitlines()
     assert tries

@@ -43,12 +43,12 @@ async def test_a_terminated_worker_finishes_what_runs_and_gives_back_what_has_no
     gate = tmp_path / "gate"
     async with worker_process(url, tmp_path) as worker:
         await put_job(url, "first")
-        await eventually(lambda: worker.ledger.read("done"), within=10)
+        await eventually(lambda: worker.ledger.read("done"), within=30)
         for number in range(8):
             await put_job(url, f"job-{number}", "email.async" if number % 2 else "email.thread", gate=str(gate))
         await eventually(lambda: len(worker.ledger.read("begun")) == 4)
         worker.signal(signal.SIGTERM)
-        await eventually(lambda: _is(url, 4), within=10)
+        await eventually(lambda: _is(url, 4), within=30)
         assert worker.running, "it waits for what runs"
         gate.touch()
         assert await worker.ended() == 0
@@ -73,7 +73,7 @@ async def test_a_second_signal_stops_at_once_and_the_job_goes_back(url: str, tmp
         await eventually(lambda: "stopping" in worker.log.read_text())
         assert worker.running
         worker.signal(signal.SIGTERM)
-        assert await worker.ended(within=8) == 1
+        assert await worker.ended(within=20) == 1
     assert worker.ledger.read("done") == []
     waiting = await left(url)
     assert waiting.keys() == {"order-7"}
@@ -85,7 +85,7 @@ async def test_a_drain_that_takes_too_long_gives_up_and_the_job_goes_back(url: s
         await put_job(url, "order-7", gate=str(tmp_path / "never"))
         await eventually(lambda: worker.ledger.read("begun"))
         worker.signal(signal.SIGINT)
-        assert await worker.ended(within=10) == 1
+        assert await worker.ended(within=20) == 1
     assert (await left(url)).keys() == {"order-7"}
 
 
@@ -131,7 +131,7 @@ async def test_jobs_of_a_killed_worker_are_run_by_the_next(url: str, tmp_path: P
     try:
         await worker.start()
         await put_job(url, "first")
-        await eventually(lambda: worker.ledger.read("done"), within=10)
+        await eventually(lambda: worker.ledger.read("done"), within=30)
         for number in range(6):
             await put_job(url, f"job-{number}", gate=str(gate))
         await eventually(lambda: len(worker.ledger.read("begun")) == 4)

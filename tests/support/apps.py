@@ -103,7 +103,7 @@ def in_a_thread(job: Job[Do]) -> object:
     return _done(job)
 
 
-@handlers.on(CHILD, retry=MUCH_LATER, timeout=timedelta(seconds=1.5), isolation="process")
+@handlers.on(CHILD, retry=MUCH_LATER, timeout=timedelta(seconds=8), isolation="process")
 def in_a_child(job: Job[Do]) -> object:
     """Do it in a child process."""
     return _done(job)

@@ -113,7 +113,7 @@ def manage(broker: BrokerInfo, method: str, path: str, body: object = None) -> A
     if body is not None:
         request.add_header("Content-Type", "application/json")
         request.data = json.dumps(body).encode()
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         said = answer.read()
     return json.loads(said) if said else None
 

@@ -59,10 +59,12 @@ def penstock_here(*words: str, **environment: str) -> Finished:
     from penstock.cli.main import run
 
     kept = {name: value for name, value in os.environ.items() if "AMQP" not in name and "RABBITMQ" not in name}
-    out, err, handlers = io.StringIO(), io.StringIO(), logging.root.handlers
+    out, err = io.StringIO(), io.StringIO()
+    handlers, level = logging.root.handlers, logging.root.level
     try:
         with patch.dict(os.environ, {**kept, **environment}, clear=True), redirect_stdout(out), redirect_stderr(err):
             code = run(words)
     finally:
         logging.root.handlers = handlers
+        logging.root.setLevel(level)
     return Finished(code, out.getvalue(), err.getvalue())

@@ -6,7 +6,7 @@ import asyncio
 
 from penstock.message import Delivery
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class Inbox:

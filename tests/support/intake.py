@@ -76,7 +76,7 @@ class Intake:
         told |= {name.replace("_", "-"): text for name, text in headers.items()}
         return await self.say(head(method, path, told) + content)
 
-    async def say(self, request: bytes, within: float = 20.0) -> Said:
+    async def say(self, request: bytes, within: float = 60.0) -> Said:
         """Write *request*, whatever it is, and read until the other side hangs up."""
         async with asyncio.timeout(within), connected(self.port) as (reader, writer):
             writer.write(request)
@@ -110,6 +110,7 @@ def listening_intake(url: str, folder: Path, **settings: str) -> Iterator[Intake
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "intake.log"
     own = {"RABBITMQ_URL": url, "INTAKE_PORT": "0", "PENSTOCK_METRICS_PORT": "0"}
+    own |= {"INTAKE_REQUEST_TIMEOUT": "60s", "INTAKE_PUBLISH_TIMEOUT": "30s"}  # a busy machine is no slow client
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PENSTOCK_", "INTAKE_"))}
     command = [sys.executable, "-m", "services.intake"]
     with log.open("wb") as out:

@@ -18,7 +18,7 @@ from penstock.testing.broker_node import BrokerInfo
 PICTURES = "PENSTOCK_PICTURES"
 
 #: Milliseconds. The UI reads its numbers every 5 s, and the broker counts as often.
-_PATIENCE = 40_000
+PATIENCE = 40_000
 
 
 class ManagementUi:
@@ -38,7 +38,7 @@ class ManagementUi:
         """The section of the page under *heading*, unfolded."""
         title = self.page.locator("h2").filter(has_text=re.compile(f"^{heading}"))
         section = self.page.locator("div.section, div.section-hidden, div.section-visible").filter(has=title).last
-        await expect(title).to_be_visible(timeout=_PATIENCE)
+        await expect(title).to_be_visible(timeout=PATIENCE)
         if not await section.locator(".hider").first.is_visible():
             await title.click()
         return section
@@ -46,7 +46,7 @@ class ManagementUi:
     async def says(self, text: str) -> None:
         """Wait for a message box that says *text*, and close it."""
         box = self.page.locator(".form-popup-info, .form-popup-warn").filter(has_text=text)
-        await expect(box).to_be_visible(timeout=_PATIENCE)
+        await expect(box).to_be_visible(timeout=PATIENCE)
         await box.get_by_text("Close").click()
 
     async def lists(self, name: str | re.Pattern[str], *cells: str) -> None:
@@ -54,7 +54,7 @@ class ManagementUi:
         row = self.page.locator("table.list tr").filter(has=self.page.locator("td").filter(has_text=name))
         for cell in cells:
             row = row.filter(has=self.page.get_by_role("cell", name=cell, exact=True))
-        await expect(row.first).to_be_visible(timeout=_PATIENCE)
+        await expect(row.first).to_be_visible(timeout=PATIENCE)
 
     async def picture(self, name: str) -> None:
         """Keep what the page shows for the docs, when somebody wants it."""
@@ -71,11 +71,11 @@ async def management_ui(broker: BrokerInfo, vhost: str) -> AsyncIterator[Managem
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         page = await browser.new_page(viewport={"width": 1280, "height": 800})
-        page.set_default_timeout(_PATIENCE)
+        page.set_default_timeout(PATIENCE)
         await page.goto(broker.management_url)
         await page.locator("input[name=username]").fill(broker.user)
         await page.locator("input[name=password]").fill(broker.password)
         await page.locator("input[type=submit]").click()
-        await expect(page.get_by_role("link", name="Connections", exact=True)).to_be_visible(timeout=_PATIENCE)
+        await expect(page.get_by_role("link", name="Connections", exact=True)).to_be_visible(timeout=PATIENCE)
         yield ManagementUi(page, broker, vhost)
         await browser.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from penstock.brokers.aio_pika_driver import open_admin
 from penstock.brokers.pika_driver import PikaBroker
@@ -90,7 +91,7 @@ def may(spec: Spec, user: UserSpec, act: Act) -> bool:
 
 async def tried(url: str, acts: Sequence[Act]) -> list[bool]:
     """Which of *acts* the broker lets the user of *url* do; it has nothing against an unroutable message."""
-    link = await PikaBroker(url).connect("test")
+    link = await PikaBroker(url, connect_timeout=timedelta(seconds=30)).connect("test")
     try:
         return [await _let(url, link, act) for act in acts]
     finally:

@@ -147,7 +147,7 @@ async def drain(url: str, *queues: str) -> list[str]:
         channel = await connection.channel()
         for name in queues:
             queue = await channel.get_queue(name, ensure=False)
-            while (message := await queue.get(fail=False)) is not None:
+            while (message := await queue.get(fail=False, timeout=PATIENCE)) is not None:
                 await message.ack()
                 ids.append(message.message_id or "")
     return ids
@@ -164,7 +164,7 @@ async def seen_state(url: str) -> State:
     """The state that anybody may look at, once there is one: somebody else may just have it in hand."""
     async with await aio_pika.connect(url) as connection:
         queue = await (await connection.channel()).get_queue("jobs.scheduler.view", ensure=False)
-        message = await eventually(lambda: queue.get(fail=False), within=PATIENCE)
+        message = await eventually(lambda: queue.get(fail=False, timeout=PATIENCE), within=PATIENCE)
         assert message is not None
         await message.nack(requeue=True)
     state = read_state(message.body)

@@ -73,7 +73,8 @@ async def ports_in(log: Path, count: int = 1) -> list[int]:
     """The ports that processes logging into *log* serve, once there are *count*."""
 
     def found() -> list[int]:
-        lines = [orjson.loads(line) for line in log.read_bytes().splitlines() if line.startswith(b"{")]
+        written = log.read_bytes().rpartition(b"\n")[0]
+        lines = [orjson.loads(line) for line in written.splitlines() if line.startswith(b"{")]
         ports = [int(line["port"]) for line in lines if line["event"] == "serving metrics"]
         return ports if len(ports) >= count else []
 

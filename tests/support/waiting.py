@@ -14,29 +14,31 @@ _STEP = 0.02
 
 
 @overload
-async def eventually(predicate: Callable[[], Awaitable[T]], within: float = 10.0) -> T: ...
+async def eventually(predicate: Callable[[], Awaitable[T]], within: float = 30.0) -> T: ...
 @overload
-async def eventually(predicate: Callable[[], T], within: float = 10.0) -> T: ...
-async def eventually(predicate: Callable[[], T | Awaitable[T]], within: float = 10.0) -> T:
+async def eventually(predicate: Callable[[], T], within: float = 30.0) -> T: ...
+async def eventually(predicate: Callable[[], T | Awaitable[T]], within: float = 30.0) -> T:
     """Call *predicate* (a plain or an async function) until it returns something true, and return that.
 
     Fails the test with the last answer when that does not happen *within* seconds.
     """
     until = time.monotonic() + within
     while True:
+        late = time.monotonic() > until  # before the last look, which may take its time as well
         answer = predicate()
         value: T = await answer if inspect.isawaitable(answer) else answer
-        if value or time.monotonic() > until:
+        if value or late:
             return _found(value, predicate, within)
         await asyncio.sleep(_STEP)
 
 
-def wait_until(predicate: Callable[[], T], within: float = 10.0) -> T:
+def wait_until(predicate: Callable[[], T], within: float = 30.0) -> T:
     """``eventually`` for tests without an event loop."""
     until = time.monotonic() + within
     while True:
+        late = time.monotonic() > until
         value = predicate()
-        if value or time.monotonic() > until:
+        if value or late:
             return _found(value, predicate, within)
         time.sleep(_STEP)
 

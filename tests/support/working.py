@@ -19,8 +19,9 @@ from penstock.storing import Store
 from penstock.topology.build import build
 from penstock.topology.model import Topology
 from penstock.topology.reading import parse_spec
+from tests.support.waiting import eventually
 
-PATIENCE = 15.0
+PATIENCE = 40.0
 
 #: The levels of the cascade in which a test could leave something for the next to meet: up to half an hour.
 LEVELS = tuple(level_queue(level) for level in range(12))
@@ -124,7 +125,7 @@ async def take(channel: AbstractChannel, queue: str, within: float = PATIENCE) -
     source = await channel.get_queue(queue, ensure=False)
     async with asyncio.timeout(within):
         while True:
-            message = await source.get(fail=False)
+            message = await source.get(fail=False, timeout=within)
             if message is not None:
                 await message.ack()
                 return message
@@ -138,6 +139,18 @@ async def empty(url: str, *queues: str) -> None:
             await (await channel.get_queue(name, ensure=False)).purge()
 
 
+async def at_rest(url: str, *queues: str) -> None:
+    """As ``empty``, once nobody consumes them: what a worker held that was killed is given back before."""
+    async with foreign(url) as channel:
+
+        async def are_left() -> bool:
+            told = [(await channel.declare_queue(name, passive=True)).declaration_result for name in queues]
+            return not any(each.consumer_count for each in told)
+
+        await eventually(are_left)
+    await empty(url, *queues)
+
+
 async def take_all(channel: AbstractChannel, queue: str) -> list[AbstractIncomingMessage]:
     """Take everything that waits in *queue* now."""
     source = await channel.get_queue(queue, ensure=False)
@@ -146,7 +159,7 @@ async def take_all(channel: AbstractChannel, queue: str) -> list[AbstractIncomin
     async def keep(message: AbstractIncomingMessage) -> None:
         taken.append(message)
 
-    while waiting := (await channel.declare_queue(queue, passive=True)).declaration_result.message_count:
+    while waiting := await _waiting(channel, queue):
         wanted = len(taken) + waiting
         tag = await source.consume(keep, no_ack=True)
         async with asyncio.timeout(PATIENCE):
@@ -159,4 +172,12 @@ async def take_all(channel: AbstractChannel, queue: str) -> list[AbstractIncomin
 async def depth(url: str, queue: str) -> int:
     """How many messages of *queue* are ready."""
     async with foreign(url) as channel:
-        return (await channel.declare_queue(queue, passive=True)).declaration_result.message_count or 0
+        return await _waiting(channel, queue)
+
+
+async def _waiting(channel: AbstractChannel, queue: str) -> int:
+    """See ``PikaLink.depth`` on why nothing is asked for twice."""
+    for _ in range(2):
+        if count := (await channel.declare_queue(queue, passive=True)).declaration_result.message_count:
+            return count
+    return 0

@@ -142,9 +142,11 @@ class PikaLink:
     async def depth(self, queue: str) -> int:
         """See ``Link.depth``."""
         channel = await self._channel()
-        answer = await channel.call("queue.declare", partial(channel.pika.queue_declare, queue, passive=True))
+        ask = partial(channel.call, "queue.declare", partial(channel.pika.queue_declare, queue, passive=True))
+        # A quorum queue whose leader does not answer within 250 ms is told to be empty (rabbit_quorum_queue:stat/2).
+        count = int((await ask()).method.message_count) or int((await ask()).method.message_count)
         channel.drop()
-        return int(answer.method.message_count)
+        return count
 
     async def close(self) -> None:
         """See ``Link.close``. A broker that blocks us reads no goodbye, so then there is none."""

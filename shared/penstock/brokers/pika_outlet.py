@@ -92,7 +92,7 @@ class PikaOutlet(ContentSink):
     def _send(self, publish: _Publish, pieces: tuple[bytes, ...]) -> None:
         self._sent += 1
         self._pending[self._sent] = publish
-        self._wire.put(pieces)
+        self._wire.put(pieces, publish.size)
 
     def _send_held(self) -> None:
         now = self._loop.time()

@@ -62,6 +62,7 @@ class Wire(AsyncioConnection):
         self._collectors: list[Callable[[], None]] = []
         self._rest = b""
         self._out: list[bytes] = []
+        self._filled = 0
         self._scheduled = False
         super().__init__(
             parameters,
@@ -76,8 +77,9 @@ class Wire(AsyncioConnection):
 
     @property
     def writable(self) -> bool:
-        """Whether publishes may be written: the broker has not blocked us and the transport takes more."""
-        return not (self.blocked or self._paused)
+        """Whether publishes may be written: the broker has not blocked us, the transport takes more, and what is put in
+        this turn of the loop is no more than that holds."""
+        return not (self.blocked or self._paused or self._filled >= _HIGH_WATER)
 
     @property
     def frame_max(self) -> int:
@@ -91,9 +93,10 @@ class Wire(AsyncioConnection):
         else:
             self._waiting[owner] = resume
 
-    def put(self, pieces: Iterable[bytes]) -> None:
-        """Write *pieces* of frames at the end of this turn of the loop."""
+    def put(self, pieces: Iterable[bytes], size: int = 0) -> None:
+        """Write *pieces* of frames, which hold a body of *size* bytes, at the end of this turn of the loop."""
         self._out.extend(pieces)
+        self._filled += size
         self._schedule()
 
     def at_turn_end(self, collect: Callable[[], None]) -> None:
@@ -206,6 +209,9 @@ class Wire(AsyncioConnection):
         transport = self._transport
         if data and transport is not None and not transport.is_closing():
             transport.write(data)
+        filled, self._filled = self._filled, 0
+        if filled >= _HIGH_WATER:
+            self._resume()
 
 
 class WireProtocol(asyncio.Protocol):

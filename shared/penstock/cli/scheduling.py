@@ -36,8 +36,8 @@ File = Annotated[Path, typer.Option("--file", metavar="FILE", help="The schedule
 By = Annotated[str | None, typer.Option("--by", metavar="WHO", help="Who asks (the login's name).")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule.", show_default=False)]
 
-#: Seconds to wait for the state, which another may be looking at.
-_LOOK = 1.0
+#: Seconds to wait for the state where it lies, and where none does, for another may have it in hand.
+_COMES, _COMES_BACK = 10.0, 1.0
 #: Seconds for the schedulers to obey, and how a command ends when none has.
 _OBEYED = 5.0
 NOT_YET = 6
@@ -83,6 +83,7 @@ async def _linked(settings: Settings) -> AsyncIterator[Reconnecting]:
 async def seen(links: Reconnecting) -> State | None:
     """The newest state that lies where anybody may look; it stays there."""
     link: Link = await links.link()
+    patience = _COMES if await link.depth(SCHEDULER_VIEW) else _COMES_BACK
     came: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
 
     def on_delivery(delivery: Delivery) -> None:
@@ -91,7 +92,7 @@ async def seen(links: Reconnecting) -> State | None:
 
     subscription = await link.consume(SCHEDULER_VIEW, 1, on_delivery, "penstock schedule")
     try:
-        async with asyncio.timeout(_LOOK):
+        async with asyncio.timeout(patience):
             return read_state((await came).message.body)
     except TimeoutError:
         return None

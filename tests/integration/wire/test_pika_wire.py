@@ -149,7 +149,8 @@ async def test_the_broker_is_told_who_connects(peer: Peer, link: PikaLink) -> No
 
 async def test_a_broker_that_falls_silent_is_noticed_by_its_heartbeat(peer: Peer) -> None:
     link = await PikaBroker(peer.url, heartbeat=timedelta(seconds=1)).connect("wire")
-    assert "no heartbeat" in str(await ended(link.lost))
+    # A loop that stands still meanwhile, as it may on a busy machine, gives the broker its time anew.
+    assert "no heartbeat" in str(await asyncio.wait_for(asyncio.shield(link.lost), 60))
 
 
 async def test_a_connection_cut_in_flight_leaves_every_outcome_unknown(peer: Peer, link: PikaLink) -> None:
@@ -189,7 +190,7 @@ async def test_a_broker_that_blocks_us_does_not_hold_up_closing(peer: Peer, link
     peer.send(0, spec.Connection.Blocked("low on memory"))
     await eventually(lambda: link.blocked)
     peer.stop_reading()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(4):
         await outlet.close()
         await link.close()
     assert type(link.lost.result()) is ConnectionLost
@@ -203,7 +204,7 @@ async def test_a_transport_that_is_closed_without_a_word_ends_the_link(link: Pik
 async def test_a_call_the_broker_does_not_answer_fails_in_time(
     peer: Peer, link: PikaLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penstock.brokers.channels.ANSWER_WITHIN", 0.2)
+    monkeypatch.setattr("penstock.brokers.channels.ANSWER_WITHIN", 2)
     del peer.answers[spec.Confirm.Select]
     with pytest.raises(ConnectionLost, match=r"no answer to confirm\.select"):
         await link.outlet()
@@ -240,13 +241,14 @@ async def test_each_publish_meets_its_own_deadline(peer: Peer, link: PikaLink) -
     outlet = await link.outlet()
     peer.answers.clear()
     late = outlet.publish(Message(b"{}"), "jobs", "a", soon())
-    early = outlet.publish(Message(b"{}"), "jobs", "a", soon(0.1))
-    middle = outlet.publish(Message(b"{}"), "jobs", "a", soon(0.2))
-    with pytest.raises(Unconfirmed):
-        await early
-    assert not middle.done()
-    with pytest.raises(Unconfirmed):
-        await middle
+    deadlines = [soon(0.1), soon(0.2)]
+    early, middle = (outlet.publish(Message(b"{}"), "jobs", "a", deadline) for deadline in deadlines)
+    failed: list[float] = []
+    for answer, deadline in zip((early, middle), deadlines, strict=True):
+        with pytest.raises(Unconfirmed):
+            await answer
+        failed.append(asyncio.get_running_loop().time() - deadline)
+    assert min(failed) >= 0
     assert (late.done(), outlet.pending) == (False, 1)
 
 
@@ -334,14 +336,20 @@ async def test_what_was_held_when_the_channel_went_was_certainly_not_sent(peer: 
         await held
 
 
-async def test_a_peer_that_reads_no_more_stops_the_writing_not_the_order(peer: Peer, link: PikaLink) -> None:
+@pytest.mark.parametrize("turns", [0, 100, 200])
+async def test_a_peer_that_reads_no_more_stops_the_writing_not_the_order(
+    peer: Peer, link: PikaLink, turns: int
+) -> None:
     outlet = await link.outlet()
     peer.stop_reading()
     answers = []
-    for _ in range(200):
+    for number in range(200):
         answers.append(outlet.publish(Message(b"x" * 100_000), "jobs", "a", soon()))
-        await asyncio.sleep(0)
+        if number < turns:
+            await asyncio.sleep(0)
     assert outlet.pending == 200
+    for _ in range(5):
+        await asyncio.sleep(0)
     assert transport_of(link).get_write_buffer_size() < 2 * 1024 * 1024  # of the 20 MB that wait
     peer.go_on_reading()
     await peer.saw(spec.Basic.Publish, 200)
@@ -391,8 +399,9 @@ async def test_what_is_finished_in_one_turn_is_acked_by_one_frame(peer: Peer, li
 
 
 async def test_acks_of_remembered_jobs_wait_for_one_another_until_a_third_of_the_window_is_done(
-    peer: Peer, link: PikaLink
+    peer: Peer, link: PikaLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("penstock.brokers.pika_subscription._LINGER", 60)
     subscription, deliveries, _ = await consuming(link, peer, *range(1, 101))
     for delivery in deliveries[:31]:
         delivery.remembered = True
@@ -478,8 +487,8 @@ async def test_a_consumer_timeout_is_told_as_one(peer: Peer, link: PikaLink) -> 
 async def test_a_cancel_the_broker_does_not_answer_ends_the_subscription(
     peer: Peer, link: PikaLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penstock.brokers.channels.ANSWER_WITHIN", 0.2)
     subscription, _, _ = await consuming(link, peer, 1)
+    monkeypatch.setattr("penstock.brokers.channels.ANSWER_WITHIN", 0.2)
     del peer.answers[spec.Basic.Cancel]
     await subscription.cancel()
     assert "no answer to basic.cancel" in str(await ended(subscription.ended))
