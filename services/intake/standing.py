@@ -22,6 +22,7 @@ class Standing:
     def __init__(self, publisher: AsyncPublisher) -> None:
         self._publisher = publisher
         self._why: str | None = "the broker is not reached yet"
+        self._reached = False
         self._lost = asyncio.Event()
         self._waiting: set[asyncio.Timeout] = set()
         publisher.events.subscribe(
@@ -49,22 +50,24 @@ class Standing:
     async def stay(self) -> None:
         """Keep connected until cancelled, also while nobody publishes.
 
-        Raises ``ConnectionLost`` when the first connection fails for too long, and ``AccessRefused`` at any time.
+        Raises ``ConnectionLost`` when no connection came to stand for too long at the start, and ``AccessRefused`` at
+        any time.
         """
-        await self._publisher.connect()
         while True:
-            await self._lost.wait()
             self._lost.clear()
             try:
                 await self._publisher.connect()
             except ConnectionLost:
-                self._lost.set()
+                if not self._reached:
+                    raise
                 await asyncio.sleep(_PAUSE)
+            else:
+                await self._lost.wait()
 
     def _learn(self, event: Event) -> None:
         match event:
             case LinkOpened() | LinkUnblocked():
-                self._why = None
+                self._why, self._reached = None, True
             case LinkBlocked():
                 self._why = "the broker takes no jobs until its alarm is over"
                 self._give_up()

@@ -116,7 +116,8 @@ class AsyncPublisher:
         return batch.receipts_or_raise(await self._publishing.send_many(batch.outgoing(), seconds))
 
     async def connect(self) -> None:
-        """Open the connection now. Raises ``ConnectionLost`` after the connect timeout, ``AccessRefused`` at once."""
+        """Open the connection now. Raises ``ConnectionLost`` after the connect timeout, or when it is lost meanwhile,
+        and ``AccessRefused`` at once."""
         await self._sender.outlet()
 
     async def close(self) -> None:
@@ -243,7 +244,8 @@ class Publisher:
         return batch.receipts_or_raise(results)
 
     def connect(self) -> None:
-        """Open the connection now. Raises ``ConnectionLost`` after the connect timeout, ``AccessRefused`` at once."""
+        """Open the connection now. Raises ``ConnectionLost`` after the connect timeout, or when it is lost meanwhile,
+        and ``AccessRefused`` at once."""
         self._io().connect()
 
     def close(self) -> None:
