@@ -86,7 +86,7 @@ async def test_the_command_shows_a_run_and_forgets_it(postgres_url: str) -> None
                 assert words[:3] == [["job_id", "job"], ["consumer", "credits"], ["state", "running"]]
                 assert (words[3][0], len(words)) == ("claimed", 4)
                 gone = await asyncio.to_thread(penstock_here, "store", "forget", "job", PENSTOCK_STORE_URL=postgres_url)
-                assert (gone.code, gone.out) == (0, "1 records forgotten\n")
+                assert (gone.code, gone.out) == (0, "1 record forgotten\n")
                 await effect.complete(claim_of(), None)
 
         with pytest.raises(StoreUnavailable):

@@ -107,7 +107,7 @@ def test_show_tells_a_job_with_its_result_and_forget_ends_its_memory(store_url: 
     ]  # fmt: skip
     [record] = orjson.loads(command("store", "show", "order-7", "--json").out)
     assert (record["consumer"], record["state"], record["copy"], record["result"]) == ("email", "done", 2, {"sum": 5})
-    assert command("store", "forget", "order-7") == Finished(0, "1 records forgotten\n", "")
+    assert command("store", "forget", "order-7") == Finished(0, "1 record forgotten\n", "")
     gone = command("store", "show", "order-7", "--json")
     assert (gone.code, gone.out) == (6, "[]\n")
     assert command("store", "show", "order-7").code == 6

@@ -106,7 +106,7 @@ def forget_command(job_id: Id, store_url: StoreUrlOption = None) -> None:
             return await store.forget(job_id)
 
     count = on_store(store_url, forget)
-    typer.echo(f"{count} records forgotten")
+    typer.echo(f"{count} record{'' if count == 1 else 's'} forgotten")
     if not count:
         raise typer.Exit(_UNKNOWN)
 

@@ -78,7 +78,8 @@ def _meaning(error: Error, where: str, ours: bool) -> PenstockError | None:
         return StoreUnavailable(f"{where}: {_words(error)}") if lost else None
     if state == _NO_TABLE and "penstock_" in str(error):
         # PostgreSQL says the same of tables in a schema that the role may not use.
-        return ConfigError(f"{where} shows its user no penstock tables: run penstock store migrate, or grant USAGE")
+        cure = "run penstock store migrate, or grant USAGE on their schema"
+        return ConfigError(f"{where} shows its user no penstock tables: {cure}")
     if state == _NOT_ALLOWED and ours:
         return ConfigError(f"{where}: {_words(error)}: let its user read and write penstock's tables")
     # What else stops a statement of ours, be it a deadlock or a broken index, would stop it for other jobs as well.
