@@ -30,7 +30,7 @@ from penstock.testing.free_ports import LOOPBACK
 #: How long a start, a stop and a rabbitmqctl command may take (seconds).
 START_WITHIN = 60.0
 STOP_WITHIN = 20.0
-TOOL_WITHIN = 30.0
+TOOL_WITHIN = 90.0
 
 #: What a node says that finds somebody on one of its ports, and how often a new one is given others.
 _PORT_TAKEN = "could_not_start_listener"
@@ -141,7 +141,7 @@ class PrivateBroker:
     def ctl(self, *arguments: str, program: str = "rabbitmqctl") -> str:
         """Run rabbitmqctl (or another of RabbitMQ's tools) on the node and return what it says.
 
-        Raises ``BrokerError`` when no node runs, and with the tool's own words when it fails or takes more than 30 s.
+        Raises ``BrokerError`` when no node runs, and with the tool's own words when it fails or takes more than 90 s.
         """
         state = self._running()
         installation = _installation_of(state)
