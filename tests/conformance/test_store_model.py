@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar  # what a coroutine awaits is its own affair
+from uuid import uuid4
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -135,7 +136,7 @@ class StoreMachine(RuleBasedStateMachine):
         self._store = store
         self._clock = clock
         self._model = Model()
-        self._suffix = new_token()
+        self._suffix = uuid4()  # not of ``random``, which Hypothesis begins anew: lanes of other examples are there
 
     @initialize()
     def forget_everything(self) -> None:
@@ -212,7 +213,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Forget what is old."""
         before = self._now - ago
         assert self._run(self._store.expire(before, 1_000)) == self._model.expire(before, self._now)
-        self._suffix = new_token()  # which lanes go with it is the store's own affair: there are new ones from now on
+        self._suffix = uuid4()  # which lanes go with it is the store's own affair: there are new ones from now on
         self._compare()
 
     @rule(job_id=JOBS)

@@ -48,6 +48,7 @@ class ManagementUi:
         box = self.page.locator(".form-popup-info, .form-popup-warn").filter(has_text=text)
         await expect(box).to_be_visible(timeout=PATIENCE)
         await box.get_by_text("Close").click()
+        await expect(box).to_have_count(0, timeout=PATIENCE)  # it fades: the next may say the same
 
     async def lists(self, name: str | re.Pattern[str], *cells: str) -> None:
         """Wait until a table has a row with *name* in it, and with a cell that reads just so for each of *cells*."""
