@@ -73,7 +73,12 @@ class _Yours:
         """See prometheus-client. Without those that the page has anyhow, or that are about the interpreter."""
         from prometheus_client import REGISTRY
 
-        return (family for family in REGISTRY.collect() if not family.name.startswith(_OURS))
+        found: list[Metric] = []
+        try:
+            found.extend(family for family in REGISTRY.collect() if not family.name.startswith(_OURS))
+        except Exception:  # noqa: BLE001 - from any collector of a handler's; alerts must not go blind by it
+            _log.exception("metrics of handlers cannot be read; the page has the others")
+        return found
 
 
 class Pages:

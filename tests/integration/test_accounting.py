@@ -32,7 +32,7 @@ IN_FLIGHT = 32
 PREFETCH = 32
 
 #: Seconds in which an ack surely reaches the broker, and in which a worker surely notices that the broker is gone.
-_ACKED, _NOTICED = 5.0, 10.0
+_ACKED, _NOTICED = 2.0, 4.0
 
 _A_MINUTE = timedelta(minutes=1)
 

@@ -89,6 +89,7 @@ async def test_delayed_messages_are_due_within_a_second_by_queue_and_by_kind(cha
     await email.all_of(list(due), within=30)
     late = {body: email.at[body] - due[body] for body in due}
     assert min(late.values()) >= -0.05, late
+    assert max(late.values()) <= 15, late
     # One of them may have met a moment in which this machine did other things.
     assert sorted(late.values())[len(late) // 2] <= 1, late
     await audit.all_of([body for body in due if body.startswith("k")], within=30)

@@ -145,11 +145,22 @@ async def test_a_relay_shows_the_documented_metrics_and_whether_it_is_ready(url:
 
 
 SHOP = """
-from prometheus_client import Counter
+from prometheus_client import REGISTRY, Counter
 
 from penstock import Handlers, Job, JobKind, Worker, metrics
 
 MAILS = Counter("mails", "Mails sent.", ["template"])
+
+
+class Broken:
+    def describe(self):
+        return []
+
+    def collect(self):
+        raise RuntimeError("no database")
+
+
+REGISTRY.register(Broken())
 handlers = Handlers()
 
 
@@ -176,6 +187,7 @@ async def test_what_handlers_count_themselves_is_on_the_page_of_their_worker(url
         page = await fresh(port, 'mails_total{template="welcome"}', 1)
         assert page.families == documented("worker") | {"mails_total", "mails_created"}
         assert len(re.findall("^# TYPE penstock_published_total", page.body, re.MULTILINE)) == 1
+        assert "metrics of handlers cannot be read" in log.read_text()
 
 
 def test_a_publisher_shows_the_documented_metrics() -> None:

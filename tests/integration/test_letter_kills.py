@@ -93,5 +93,5 @@ async def test_a_broker_killed_under_a_replay_stops_it_with_a_reason_and_loses_n
     copies = Counter(await lying(url, WORK))
     assert set(copies) == set(ids), "lost"
     # Under way, or done and the broker did not live to keep the ack.
-    assert copies.total() - len(ids) <= 4 * WINDOW
+    assert copies.total() - len(ids) <= 2 * WINDOW
     assert await depth(url, DEAD) == 0

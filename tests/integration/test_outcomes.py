@@ -208,7 +208,7 @@ async def test_a_foreign_job_that_is_not_due_yet_waits_until_then(url: str) -> N
     done = worker.finished[-1].outcome
     assert isinstance(worker.finished[0].outcome, Snoozed)
     assert isinstance(done, Done)
-    assert due <= done.result  # type: ignore[operator]  # the handler's clock
+    assert due <= done.result < due + 15_000  # type: ignore[operator]  # the handler's clock
 
 
 async def _until_done(worker: Any) -> None:

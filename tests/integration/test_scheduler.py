@@ -87,14 +87,14 @@ def state_of(through: int, seq: int = 7, term: int = 3) -> State:
 async def test_a_tick_is_an_ordinary_job_with_the_id_of_its_schedule_and_instant(url: str) -> None:
     async with scheduling(url, Listed(SECONDLY)) as running:
         [message, following] = await take(url, "jobs.email", 2)
-        [told, *_] = await running.until(Ticked, 2)
+        [told, *more] = await running.until(Ticked, 3)
     assert message.message_id == told.id
     assert message.type == message.routing_key == "email.tick"
     name, at = (message.message_id or "").removeprefix("schedule:").split(":", 1)
     assert orjson.loads(message.body) == {"at": at, "of": name}
     assert message.headers["penstock-schedule"] == "secondly"
     assert (following.message_id or "") > told.id
-    assert 0 <= told.late < 60
+    assert min(event.late for event in (told, *more)) < 1  # one of them may meet a machine that stands still
 
 
 async def test_of_several_schedulers_one_leads_and_the_next_takes_over_where_it_was(url: str) -> None:

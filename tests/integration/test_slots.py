@@ -177,5 +177,5 @@ async def test_a_handler_that_holds_up_the_loop_is_reported_by_its_kind(url: str
             return [event for event in worker.of(LoopLagged) if event.kinds == ("email.send",)]
 
         await eventually(told)
-    assert told()[0].seconds >= 2
+    assert 2 <= told()[0].seconds < 60
     assert finished.outcome == Done()
